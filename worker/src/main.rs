@@ -1,0 +1,2 @@
+//! The torch worker.
+fn main() {}

@@ -1,1 +1,24 @@
-//! cache
+//! The content-addressed store of `pipe`: digests, packed objects, action records, row memory, the stat index.
+//!
+//! Knows nothing of steps, stages or datasets. Plain files only, so that it works on a laptop, a shared file system and a mirror
+//! alike; no correctness rests on a lock.
+
+mod action;
+mod blob;
+mod commit;
+mod digest;
+mod error;
+mod memory;
+mod owner;
+mod pack;
+mod publish;
+mod stat_index;
+mod store;
+
+pub use action::ActionRecord;
+pub use blob::Blob;
+pub use digest::{Digest, Fields, Key, ParseDigestError};
+pub use error::StoreError;
+pub use memory::{RowKey, RowMemory, row_key};
+pub use stat_index::{FileDigest, StatIndex};
+pub use store::{Checkpoint, Store};

@@ -1,0 +1,68 @@
+//! Where the bytes of an object lie: a file, or a stretch of a pack.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// Bytes copied at once.
+const PIECE: usize = 1 << 20;
+
+/// A readable object: `len` bytes at `offset` of the file at `path`, with digest `digest`. Never written to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// BLAKE3 of the bytes.
+    pub digest: Digest,
+    /// The file that holds them.
+    pub path: Arc<Path>,
+    /// First byte, from the start of the file.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+impl Blob {
+    /// Reads the whole object and checks it against its digest.
+    ///
+    /// # Errors
+    /// When the file is gone or cannot be read; `InvalidData` when the bytes are not those the digest names, `UnexpectedEof` when
+    /// some are missing.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.len).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        File::open(&self.path)?.read_exact_at(&mut bytes, self.offset)?;
+        if Digest::of(&bytes) != self.digest {
+            return Err(self.damaged());
+        }
+        Ok(bytes)
+    }
+
+    /// Copies the object into a new file, piece by piece, and checks it against its digest.
+    ///
+    /// # Errors
+    /// As [`Blob::read`], and when the file cannot be written.
+    pub fn copy_to(&self, target: &Path) -> io::Result<()> {
+        let source = File::open(&self.path)?;
+        let mut out = File::create(target)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; PIECE];
+        let mut done = 0;
+        while done < self.len {
+            let len = usize::try_from(self.len - done).map_or(PIECE, |left| left.min(PIECE));
+            source.read_exact_at(&mut buffer[..len], self.offset + done)?;
+            hasher.update(&buffer[..len]);
+            out.write_all(&buffer[..len])?;
+            done += len as u64;
+        }
+        if hasher.finalize().as_bytes() == self.digest.bytes() { Ok(()) } else { Err(self.damaged()) }
+    }
+
+    fn damaged(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, format!("object {} is damaged", self.digest))
+    }
+}

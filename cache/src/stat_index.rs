@@ -1,0 +1,183 @@
+//! Digests of local files, without reading those that did not change.
+//!
+//! A file is taken as unchanged when size, modification time, change time, inode and device are those of the last look, and
+//! both times lie well before that look (a write in the same tick as the look would leave no trace: the "racy clean" case). The index
+//! belongs to one host and can be deleted at any time.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+const FORMAT: &[u8] = b"stat-index/1\n";
+/// A file touched less than this before it was read is read again next time. Covers file systems with one-second
+/// and FAT's two-second times.
+const RACY: i128 = 2_000_000_000;
+
+/// What is known of a file without reading it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Stamp {
+    len: u64,
+    modified: i128,
+    changed: i128,
+    inode: u64,
+    device: u64,
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Self {
+            len: meta.len(),
+            modified: nanos(meta.mtime(), meta.mtime_nsec()),
+            changed: nanos(meta.ctime(), meta.ctime_nsec()),
+            inode: meta.ino(),
+            device: meta.dev(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Entry {
+    stamp: Stamp,
+    looked: i128,
+    digest: Digest,
+}
+
+impl Entry {
+    fn holds_for(&self, stamp: &Stamp) -> bool {
+        self.stamp == *stamp && stamp.modified.max(stamp.changed) + RACY < self.looked
+    }
+}
+
+/// The digest and size of a local file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileDigest {
+    /// BLAKE3 of its content.
+    pub digest: Digest,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// The index of one host; see the module.
+pub struct StatIndex {
+    file: Option<PathBuf>,
+    entries: Mutex<HashMap<PathBuf, Entry>>,
+    dirty: std::sync::atomic::AtomicBool,
+}
+
+impl StatIndex {
+    /// Opens the index kept in `file`; one that is missing or damaged is as good as empty.
+    #[must_use]
+    pub fn open(file: &Path) -> Self {
+        let entries = fs::read(file).ok().and_then(|bytes| {
+            let body = bytes.strip_prefix(FORMAT)?;
+            postcard::from_bytes(body).ok()
+        });
+        Self { file: Some(file.to_owned()), entries: Mutex::new(entries.unwrap_or_default()), dirty: false.into() }
+    }
+
+    /// An index that is not kept.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { file: None, entries: Mutex::default(), dirty: false.into() }
+    }
+
+    /// The digest of the file at `path`, read only if it may have changed since the last look.
+    ///
+    /// # Errors
+    /// When it cannot be read, or changes while it is read (three times in a row).
+    pub fn digest(&self, path: &Path) -> io::Result<FileDigest> {
+        let path = std::path::absolute(path)?;
+        for _ in 0..3 {
+            let stamp = Stamp::of(&fs::metadata(&path)?);
+            if let Some(entry) = self.lock().get(&path).filter(|entry| entry.holds_for(&stamp)) {
+                return Ok(FileDigest { digest: entry.digest, len: stamp.len });
+            }
+            let looked = now();
+            let (digest, after) = hash_file(&path)?;
+            if after == stamp {
+                self.lock().insert(path, Entry { stamp, looked, digest });
+                self.dirty.store(true, std::sync::atomic::Ordering::Relaxed);
+                return Ok(FileDigest { digest, len: stamp.len });
+            }
+        }
+        Err(io::Error::other("the file keeps changing while it is read"))
+    }
+
+    /// Writes the index back, if anything in it changed. Losing it costs time only, so it is not synced.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        if !self.dirty.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            return Ok(());
+        }
+        let bytes = postcard::to_extend(&*self.lock(), FORMAT.to_vec()).map_err(io::Error::other)?;
+        let aside = file.with_extension(format!("{}.tmp", std::process::id()));
+        fs::write(&aside, bytes)?;
+        fs::rename(&aside, file)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Entry>> {
+        self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn hash_file(path: &Path) -> io::Result<(Digest, Stamp)> {
+    let file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    if file.metadata()?.len() > 1 << 20 {
+        hasher.update_mmap_rayon(path)?;
+    } else {
+        hasher.update_reader(&file)?;
+    }
+    let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
+    Ok((digest, Stamp::of(&fs::metadata(path)?)))
+}
+
+fn now() -> i128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| i128::try_from(elapsed.as_nanos()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_keeps_size_and_mtime_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, b"one").unwrap();
+        let index = StatIndex::in_memory();
+        let before = index.digest(&path).unwrap();
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, b"two").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        assert_ne!(index.digest(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn an_old_file_is_not_read_again_and_survives_saving() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, kept) = (dir.path().join("a"), dir.path().join("index"));
+        fs::write(&path, b"one").unwrap();
+        let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+        let digest = Digest::of(b"as recorded");
+        let index = StatIndex::open(&kept);
+        index.lock().insert(path.clone(), Entry { stamp, looked: stamp.changed + RACY + 1, digest });
+        index.dirty.store(true, std::sync::atomic::Ordering::Relaxed);
+        index.save().unwrap();
+        assert_eq!(StatIndex::open(&kept).digest(&path).unwrap().digest, digest);
+        fs::write(&kept, b"damaged").unwrap();
+        assert_eq!(StatIndex::open(&kept).digest(&path).unwrap().digest, Digest::of(b"one"));
+    }
+}

@@ -1,0 +1,418 @@
+//! The store: objects under their digest, action records under their key, row memory under its recipe.
+//!
+//! ```text
+//! format                 the name of this layout
+//! objects/ab/cdef…       large objects, one file each
+//! packs/NAME.pack, .idx  small objects, many a file
+//! actions/ab/cdef…       action records
+//! rows/KEY/*.rows        row memory
+//! checkpoints/KEY/N      what an unfinished execution left
+//! runs/*.jsonl           run logs
+//! index/                 the stat index of each host (can be rebuilt)
+//! damaged/               what failed its check, kept for a look
+//! tmp/OWNER/             what a living process is writing
+//! ```
+//!
+//! Nothing becomes visible to others before [`Store::commit`], which makes objects durable before the records that name them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use crate::action::ActionRecord;
+use crate::commit::Pending;
+use crate::error::{Context, StoreError};
+use crate::memory::RowMemory;
+use crate::{Blob, Digest, Key, StatIndex, owner, pack};
+
+const FORMAT: &str = "pipe-store/1";
+const DIRECTORIES: [&str; 8] = ["objects", "packs", "actions", "rows", "checkpoints", "runs", "index", "tmp"];
+
+/// What an unfinished execution left.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// How far it had come, in its own unit.
+    pub at: u64,
+    /// Its files.
+    pub files: BTreeMap<String, Blob>,
+}
+
+/// An open store. Shared by all threads of a process; any number of processes may have it open.
+pub struct Store {
+    pub(crate) root: PathBuf,
+    /// The directory of this process: everything not yet visible lies in it.
+    pub(crate) own: PathBuf,
+    packs: RwLock<Packs>,
+    pub(crate) pending: Mutex<Pending>,
+    pub(crate) committing: Mutex<()>,
+    memories: Mutex<HashMap<Key, Arc<RowMemory>>>,
+}
+
+#[derive(Default)]
+struct Packs {
+    seen: Option<SystemTime>,
+    files: HashSet<PathBuf>,
+    indexes: Vec<pack::Index>,
+}
+
+impl Store {
+    /// Opens the store in `root`, making it if there is none, and removes what dead processes left.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read, or holds another format.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let root = std::path::absolute(root).context("find", root)?;
+        prepare(&root)?;
+        let tmp = root.join("tmp");
+        owner::sweep(&tmp)?;
+        let own = tmp.join(owner::unique_name());
+        fs::create_dir(&own).context("create", &own)?;
+        let store = Self {
+            root,
+            own,
+            packs: RwLock::default(),
+            pending: Mutex::default(),
+            committing: Mutex::default(),
+            memories: Mutex::default(),
+        };
+        store.refresh_packs()?;
+        Ok(store)
+    }
+
+    /// The directory of the store.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where an object lies; `None` if the store has none of that name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn locate(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+        if let Some(blob) = self.pending().blob(digest) {
+            return Ok(Some(blob));
+        }
+        if let Some(blob) = self.find_packed(digest) {
+            return Ok(Some(blob));
+        }
+        let path = self.object_path(digest);
+        if let Ok(meta) = fs::metadata(&path) {
+            return Ok(Some(Blob { digest: *digest, path: path.into(), offset: 0, len: meta.len() }));
+        }
+        Ok(if self.refresh_packs()? { self.find_packed(digest) } else { None })
+    }
+
+    /// Reads an object and checks it against its digest. A damaged one is moved aside, so that it is made again.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or cannot be read.
+    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let blob = self.locate(digest)?.ok_or(StoreError::Missing(*digest))?;
+        match blob.read() {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if is_damage(&error) => {
+                self.set_aside(&blob);
+                Err(StoreError::Damaged { digest: *digest, path: blob.path.to_path_buf() })
+            }
+            Err(error) => Err(error).context("read", &blob.path),
+        }
+    }
+
+    /// Stores bytes under their digest. Readable at once by this process; durable and visible to others after the next commit.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        if self.locate(&digest)?.is_none() {
+            self.pending().put(self, digest, bytes)?;
+        }
+        Ok(digest)
+    }
+
+    /// Stores the content of a file. A large file of a scratch directory is taken over by a link, any other is copied.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn put_file(&self, path: &Path) -> Result<(Digest, u64), StoreError> {
+        let len = fs::metadata(path).context("read", path)?.len();
+        if len < crate::commit::LOOSE_FROM {
+            let bytes = fs::read(path).context("read", path)?;
+            return Ok((self.put(&bytes)?, bytes.len() as u64));
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_mmap_rayon(path).context("read", path)?;
+        let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
+        if self.locate(&digest)?.is_none() {
+            self.pending().put_large(self, digest, path, len)?;
+        }
+        Ok((digest, len))
+    }
+
+    /// What a key gave, if it was ever executed. A record that fails its check is set aside and counts as none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn lookup(&self, key: &Key) -> Result<Option<ActionRecord>, StoreError> {
+        if let Some(record) = self.pending().record(key) {
+            return Ok(Some(record));
+        }
+        let path = self.action_path(key);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.context("read", &path)?,
+        };
+        match decode_record(&bytes).filter(|record: &ActionRecord| record.key == *key) {
+            Some(record) => Ok(Some(record)),
+            None => {
+                self.quarantine(&path);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Records what a key gave; the first record of a key stays. Visible after the next commit, and not before the objects stored so far.
+    pub fn record(&self, record: ActionRecord) {
+        self.pending().add_record(record);
+    }
+
+    /// Forgets a key, because what it gave is gone or damaged.
+    pub fn forget(&self, key: &Key) {
+        self.pending().forget(key);
+        // A record that cannot be removed is found wanting again by the next reader.
+        let _ = fs::remove_file(self.action_path(key));
+    }
+
+    /// The row memory of a recipe.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn memory(&self, recipe: &Key) -> Result<Arc<RowMemory>, StoreError> {
+        let mut memories = lock(&self.memories);
+        if let Some(memory) = memories.get(recipe) {
+            return Ok(memory.clone());
+        }
+        let memory = Arc::new(RowMemory::open(&self.root.join("rows").join(recipe.to_string()))?);
+        memories.insert(*recipe, memory.clone());
+        Ok(memory)
+    }
+
+    /// The memories opened so far.
+    pub(crate) fn memories(&self) -> Vec<Arc<RowMemory>> {
+        lock(&self.memories).values().cloned().collect()
+    }
+
+    /// Records files as the checkpoint of an unfinished execution. Durable after the next commit.
+    pub fn add_checkpoint(&self, key: &Key, at: u64, files: BTreeMap<String, Digest>) {
+        self.pending().add_checkpoint(*key, at, files);
+    }
+
+    /// The latest checkpoint of a key whose files are all there.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn latest_checkpoint(&self, key: &Key) -> Result<Option<Checkpoint>, StoreError> {
+        let directory = self.checkpoint_directory(key);
+        let Ok(entries) = fs::read_dir(&directory) else { return Ok(None) };
+        let mut found: Vec<u64> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        for at in found {
+            let bytes = fs::read(directory.join(at.to_string())).unwrap_or_default();
+            if let Some(files) = decode_record::<BTreeMap<String, Digest>>(&bytes)
+                && let Some(blobs) = self.locate_all(&files)?
+            {
+                return Ok(Some(Checkpoint { at, files: blobs }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the checkpoints of a key that is now recorded.
+    pub fn clear_checkpoints(&self, key: &Key) {
+        owner::remove(&self.checkpoint_directory(key));
+    }
+
+    /// Where objects lie, by name; `None` if one of them is gone.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn locate_all(&self, files: &BTreeMap<String, Digest>) -> Result<Option<BTreeMap<String, Blob>>, StoreError> {
+        let mut blobs = BTreeMap::new();
+        for (name, digest) in files {
+            let Some(blob) = self.locate(digest)? else { return Ok(None) };
+            blobs.insert(name.clone(), blob);
+        }
+        Ok(Some(blobs))
+    }
+
+    /// A new, empty directory of this process alone, on the store's file system. Gone when the store is closed.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(&self) -> Result<PathBuf, StoreError> {
+        let path = self.own.join(owner::unique_name());
+        fs::create_dir(&path).context("create", &path)?;
+        Ok(path)
+    }
+
+    /// The stat index of this host.
+    #[must_use]
+    pub fn stat_index(&self) -> StatIndex {
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        StatIndex::open(&self.root.join("index").join(format!("{}.stat", Digest::of(host.trim().as_bytes()).short())))
+    }
+
+    /// Where run logs lie.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    pub(crate) fn pending(&self) -> MutexGuard<'_, Pending> {
+        lock(&self.pending)
+    }
+
+    pub(crate) fn object_path(&self, digest: &Digest) -> PathBuf {
+        fan_out(&self.root.join("objects"), &digest.to_string())
+    }
+
+    pub(crate) fn action_path(&self, key: &Key) -> PathBuf {
+        fan_out(&self.root.join("actions"), &key.to_string())
+    }
+
+    pub(crate) fn checkpoint_directory(&self, key: &Key) -> PathBuf {
+        self.root.join("checkpoints").join(key.to_string())
+    }
+
+    fn find_packed(&self, digest: &Digest) -> Option<Blob> {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        packs.indexes.iter().rev().find_map(|index| index.find(digest))
+    }
+
+    /// Stops remembering where packed objects lie that the published indexes know by now.
+    pub(crate) fn release(&self, packed: &[Digest]) {
+        let mut pending = self.pending();
+        for digest in packed.iter().filter(|digest| self.find_packed(digest).is_some()) {
+            pending.release(digest);
+        }
+    }
+
+    /// Opens indexes that appeared since the last look; says whether there were any.
+    pub(crate) fn refresh_packs(&self) -> Result<bool, StoreError> {
+        let directory = self.root.join("packs");
+        let changed = fs::metadata(&directory).and_then(|meta| meta.modified()).ok();
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        if packs.seen == changed && changed.is_some() {
+            return Ok(false);
+        }
+        packs.seen = changed;
+        let before = packs.indexes.len();
+        for file in pack::index_files(&directory)? {
+            if !packs.files.contains(&file) {
+                // One that vanished was merged into another by its owner; that one is listed too, or will be next time.
+                if let Ok(Some(index)) = pack::Index::open(&file) {
+                    packs.indexes.push(index);
+                }
+                packs.files.insert(file);
+            }
+        }
+        Ok(packs.indexes.len() > before)
+    }
+
+    /// Takes a damaged object out of use: a large one by moving it, a packed one by moving the indexes that name its pack.
+    fn set_aside(&self, blob: &Blob) {
+        if blob.path.starts_with(self.root.join("objects")) {
+            return self.quarantine(&blob.path);
+        }
+        for file in pack::index_files(&self.root.join("packs")).unwrap_or_default() {
+            let Ok(Some(index)) = pack::Index::open(&file) else { continue };
+            if index.find(&blob.digest).is_some_and(|found| found.path == blob.path) {
+                self.drop_from_index(&file, &index, &blob.digest);
+            }
+        }
+        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
+        *packs = Packs::default();
+        drop(packs);
+        // The next look-up reads the directory anew if this one fails.
+        let _ = self.refresh_packs();
+    }
+
+    /// Replaces an index by one without the damaged object.
+    fn drop_from_index(&self, file: &Path, index: &pack::Index, digest: &Digest) {
+        let mut entries: Vec<pack::Entry> = index.entries().filter(|entry| entry.digest != *digest).collect();
+        let aside = self.own.join(owner::unique_name());
+        if fs::write(&aside, pack::index_bytes(&mut entries)).is_ok() {
+            // If it fails the object stays known as damaged and the read reports it again.
+            let _ = fs::rename(&aside, file);
+        }
+    }
+
+    fn quarantine(&self, path: &Path) {
+        let damaged = self.root.join("damaged");
+        let name = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('/', "-");
+        // A store that cannot be written to keeps the entry, and every reader sees the damage again.
+        let _ = fs::create_dir_all(&damaged).and_then(|()| fs::rename(path, damaged.join(name)));
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        owner::remove(&self.own);
+    }
+}
+
+/// Makes the directories of a store, or checks that there is one of this format.
+fn prepare(root: &Path) -> Result<(), StoreError> {
+    let format = root.join("format");
+    match fs::read_to_string(&format) {
+        Ok(text) if text.trim() == FORMAT => {}
+        Ok(text) => {
+            let found = text.trim().to_owned();
+            return Err(StoreError::Format { path: root.to_owned(), found, wanted: FORMAT });
+        }
+        Err(_) => {
+            fs::create_dir_all(root).context("create", root)?;
+            let aside = root.join(format!("format.{}", owner::unique_name()));
+            fs::write(&aside, format!("{FORMAT}\n")).context("write", &aside)?;
+            fs::rename(&aside, &format).context("create", &format)?;
+            fs::write(root.join(".gitignore"), "*\n").context("write", root)?;
+        }
+    }
+    for directory in DIRECTORIES {
+        let path = root.join(directory);
+        fs::create_dir_all(&path).context("create", &path)?;
+    }
+    Ok(())
+}
+
+/// `ab/cdef…` below a directory: at most 256 entries each on the first level.
+fn fan_out(directory: &Path, name: &str) -> PathBuf {
+    directory.join(&name[..2]).join(&name[2..])
+}
+
+fn is_damage(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+}
+
+/// JSON, a line break, its BLAKE3.
+pub(crate) fn encode_record<T: serde::Serialize>(record: &T) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(record).expect("plain data becomes JSON");
+    bytes.push(b'\n');
+    let check = Digest::of(&bytes).to_string();
+    bytes.extend_from_slice(check.as_bytes());
+    bytes.push(b'\n');
+    bytes
+}
+
+fn decode_record<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let body = bytes.len().checked_sub(65)?;
+    let (json, check) = bytes.split_at(body);
+    (Digest::of(json).to_string().as_bytes() == &check[..64]).then(|| serde_json::from_slice(json).ok())?
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

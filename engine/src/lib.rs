@@ -1,1 +1,23 @@
-//! engine
+//! The engine of `pipe`: from a TOML file to artifacts in the store, doing only the work that is not already done.
+//!
+//! Names no stage, prints nothing, reads no environment. [`event`]s are its only way out.
+
+pub mod artifact;
+pub mod cell;
+pub mod column;
+pub mod dataset;
+pub mod delta;
+pub mod event;
+pub mod graph;
+pub mod params;
+pub mod plan;
+pub mod problem;
+pub mod recipe;
+pub mod run;
+pub mod source;
+pub mod spec;
+pub mod stage;
+pub mod step;
+pub mod worker;
+
+pub use pipe_cache::{Blob, Digest, Key, StatIndex};

@@ -1,0 +1,194 @@
+//! What a run tells while it goes: the engine's only way out. Reporters, the run log and tests read the same stream.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pipe_cache::{Digest, Key};
+use serde::Serialize;
+
+use crate::problem::Failure;
+use crate::step::Level;
+
+/// Something that happened. The JSON of `--json` and of run logs is this enum.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A run begins.
+    RunStarted {
+        /// Its name.
+        run: String,
+        /// The pipeline's name.
+        pipeline: String,
+        /// The steps it covers, in order.
+        steps: Vec<String>,
+    },
+    /// A step begins to execute.
+    StepStarted {
+        /// The step.
+        step: String,
+        /// Its stage.
+        stage: &'static str,
+        /// Its key.
+        key: Key,
+    },
+    /// A step has come further.
+    Progress {
+        /// The step.
+        step: String,
+        /// Units done.
+        done: u64,
+        /// Units in all; 0 if unknown.
+        total: u64,
+        /// Shown beside the bar.
+        note: String,
+    },
+    /// A step needed no execution, or is done.
+    StepDone {
+        /// The step.
+        step: String,
+        /// What it did.
+        report: StepReport,
+    },
+    /// A step failed.
+    StepFailed {
+        /// The step.
+        step: String,
+        /// Why.
+        failure: Failure,
+    },
+    /// A step was not tried, because one it needs failed or the run was ending.
+    StepSkipped {
+        /// The step.
+        step: String,
+        /// The step that stopped it.
+        because: String,
+    },
+    /// A message of a step.
+    Log {
+        /// The step.
+        step: String,
+        /// How loud.
+        level: Level,
+        /// The message.
+        message: String,
+    },
+    /// A measurement of a step.
+    Measure {
+        /// The step.
+        step: String,
+        /// What.
+        name: String,
+        /// How much.
+        value: f64,
+    },
+    /// The run is over.
+    RunFinished {
+        /// Its name.
+        run: String,
+        /// Steps that executed.
+        executed: usize,
+        /// Steps whose results were there.
+        reused: usize,
+        /// Steps that failed or were not tried.
+        failed: usize,
+        /// Seconds from start to end.
+        seconds: f64,
+    },
+}
+
+/// What a step did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StepReport {
+    /// The stage.
+    pub stage: &'static str,
+    /// Whether anything executed: false if the result was there.
+    pub executed: bool,
+    /// Rows, for steps that work on datasets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowCounts>,
+    /// Seconds it took.
+    pub seconds: f64,
+    /// The artifacts it gave, by port.
+    pub outputs: BTreeMap<String, Digest>,
+    /// Its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+}
+
+/// What became of the rows a step saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RowCounts {
+    /// Rows that came in.
+    pub total: u64,
+    /// Rows that were executed; the others were remembered.
+    pub executed: u64,
+    /// Rows that stayed.
+    pub kept: u64,
+    /// Rows dropped, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
+    /// Rows that failed, by class.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, u64>,
+}
+
+/// Shows events to someone.
+pub trait Reporter: Sync {
+    /// Takes the next event. Called from several threads.
+    fn report(&self, event: &Event);
+}
+
+/// Hands every event to a reporter and to the run log.
+pub struct Events<'a> {
+    reporter: &'a dyn Reporter,
+    log: Option<Mutex<File>>,
+    run: String,
+}
+
+impl<'a> Events<'a> {
+    /// Events of the run named `run`, kept in `directory`. A log that cannot be written is done without.
+    #[must_use]
+    pub fn new(reporter: &'a dyn Reporter, directory: &Path, run: &str) -> Self {
+        let log = File::create(log_path(directory, run)).ok().map(Mutex::new);
+        Self { reporter, log, run: run.to_owned() }
+    }
+
+    /// Events that are kept nowhere.
+    #[must_use]
+    pub fn silent(reporter: &'a dyn Reporter) -> Self {
+        Self { reporter, log: None, run: String::new() }
+    }
+
+    /// The name of the run.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Tells an event.
+    pub fn tell(&self, event: &Event) {
+        if let (Some(log), false) = (&self.log, matches!(event, Event::Progress { .. })) {
+            let line = serde_json::json!({ "time": unix_seconds(), "what": event });
+            let mut file = log.lock().unwrap_or_else(PoisonError::into_inner);
+            // A full disk must not take the run down with its log.
+            let _ = writeln!(file, "{line}");
+        }
+        self.reporter.report(event);
+    }
+}
+
+/// Where the log of a run lies.
+#[must_use]
+pub fn log_path(directory: &Path, run: &str) -> PathBuf {
+    directory.join(format!("{run}.jsonl"))
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}

@@ -1,0 +1,297 @@
+//! Parameters of a step against the JSON schema of its stage: checking, defaults, and which of them enter the key.
+
+use std::collections::BTreeMap;
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use serde_json::{Map, Value};
+
+use crate::problem::{Problem, nearest};
+use crate::spec::substitute::type_name;
+
+/// The extension that marks a parameter that changes speed only.
+const PERFORMANCE: &str = "x-performance";
+
+/// Checks parameters against the schema of a stage and fills in defaults.
+///
+/// # Errors
+/// Everything wrong with them.
+pub fn check(schema: &schemars::Schema, given: &Value) -> Result<Value, Vec<Problem>> {
+    let schema = schema.as_value();
+    let validator = jsonschema::validator_for(schema)
+        .map_err(|error| vec![Problem::step(format!("the stage's own schema is wrong: {error}"))])?;
+    let mut problems: Vec<Problem> = Vec::new();
+    for error in validator.iter_errors(given) {
+        problems.extend(explain(schema, &error));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut params = given.clone();
+    fill_defaults(schema, &mut params);
+    Ok(params)
+}
+
+/// The parameters that enter the key, by name.
+#[must_use]
+pub fn semantic(schema: &schemars::Schema, params: &Value) -> BTreeMap<String, Value> {
+    let properties = properties(schema.as_value());
+    let performance = |name: &str| {
+        properties.and_then(|all| all.get(name)).and_then(|p| p.get(PERFORMANCE)).and_then(Value::as_bool) == Some(true)
+    };
+    let object = params.as_object().into_iter().flatten();
+    object.filter(|(name, _)| !performance(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// JSON with object keys sorted at every level: one text for one value.
+#[must_use]
+pub fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<&String, &Value> = map.iter().collect();
+            let fields: Vec<String> = sorted
+                .into_iter()
+                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
+                .collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        _ => value.to_string(),
+    }
+}
+
+fn properties(schema: &Value) -> Option<&Map<String, Value>> {
+    schema.get("properties").and_then(Value::as_object)
+}
+
+fn fill_defaults(schema: &Value, params: &mut Value) {
+    let (Some(properties), Some(object)) = (properties(schema), params.as_object_mut()) else { return };
+    for (name, property) in properties {
+        if let Some(default) = property.get("default")
+            && !object.contains_key(name)
+        {
+            object.insert(name.clone(), default.clone());
+        }
+    }
+}
+
+/// One complaint of the validator in the words of a pipeline file.
+fn explain(schema: &Value, error: &jsonschema::ValidationError<'_>) -> Vec<Problem> {
+    let path = dotted(&error.instance_path().to_string());
+    let at = |message: String| {
+        if path.is_empty() { Problem::step(message) } else { Problem::param(path.clone(), message) }
+    };
+    let place = if path.is_empty() { "the step".to_owned() } else { format!("`{path}`") };
+    let property = find(schema, &path);
+    let shown = shorten(error.instance());
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            unexpected.iter().map(|name| unknown_name(property, &path, name)).collect()
+        }
+        ValidationErrorKind::Required { property: missing } => {
+            let name = missing.as_str().unwrap_or_default();
+            let about = property.and_then(properties).and_then(|all| all.get(name)).and_then(description);
+            vec![Problem { help: about, ..at(format!("`{name}` is missing")) }]
+        }
+        ValidationErrorKind::Minimum { limit } => vec![at(format!("{place} is {shown}, expected at least {limit}"))],
+        ValidationErrorKind::Maximum { limit } => vec![at(format!("{place} is {shown}, expected at most {limit}"))],
+        ValidationErrorKind::ExclusiveMinimum { limit } => {
+            vec![at(format!("{place} is {shown}, expected more than {limit}"))]
+        }
+        ValidationErrorKind::ExclusiveMaximum { limit } => {
+            vec![at(format!("{place} is {shown}, expected less than {limit}"))]
+        }
+        ValidationErrorKind::Type { kind } => {
+            let found = type_name(error.instance());
+            vec![at(format!("{place} is {shown} ({found}), expected {}", type_names(kind)))]
+        }
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }
+            if closest(context).is_some() =>
+        {
+            closest(context).into_iter().flatten().flat_map(|error| explain(schema, error)).collect()
+        }
+        ValidationErrorKind::Enum { .. }
+        | ValidationErrorKind::Constant { .. }
+        | ValidationErrorKind::OneOfNotValid { .. }
+        | ValidationErrorKind::AnyOf { .. } => vec![not_a_choice(property, &place, error.instance(), at)],
+        _ => vec![Problem { help: property.and_then(description), ..at(format!("{place}: {error}")) }],
+    }
+}
+
+/// Of several forms a value may have, the complaints about the one it has: whose type is right.
+fn closest<'a>(
+    forms: &'a [Vec<jsonschema::ValidationError<'static>>],
+) -> Option<&'a Vec<jsonschema::ValidationError<'static>>> {
+    let kind = |error: &jsonschema::ValidationError<'_>| {
+        matches!(
+            error.kind(),
+            ValidationErrorKind::Type { .. } | ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. }
+        )
+    };
+    forms.iter().find(|errors| !errors.is_empty() && !errors.iter().any(kind))
+}
+
+fn unknown_name(property: Option<&Value>, path: &str, name: &str) -> Problem {
+    let full = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let known: Vec<&str> = property.and_then(properties).into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let help = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "it takes no parameters".to_owned(),
+        None => format!("expected one of {}", known.join(", ")),
+    };
+    Problem::param(format!("{full}="), format!("unknown parameter `{name}`")).help(help)
+}
+
+fn not_a_choice(property: Option<&Value>, place: &str, value: &Value, at: impl Fn(String) -> Problem) -> Problem {
+    let choices = property.map(choices).unwrap_or_default();
+    let shown = shorten(value);
+    if choices.is_empty() {
+        let help = property.and_then(description);
+        return Problem { help, ..at(format!("{place} is {shown}, which does not fit")) };
+    }
+    let names: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
+    let near = value.as_str().and_then(|text| nearest(text, names.iter().copied()));
+    let list = choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let help = near.map(|near| format!("did you mean `{near}`?"));
+    Problem { help, ..at(format!("{place} is {shown}, expected one of {list}")) }
+}
+
+/// The values a schema names one by one.
+fn choices(schema: &Value) -> Vec<Value> {
+    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+        return values.clone();
+    }
+    if let Some(value) = schema.get("const") {
+        return vec![value.clone()];
+    }
+    let of = |name: &str| schema.get(name).and_then(Value::as_array).into_iter().flatten();
+    of("oneOf").chain(of("anyOf")).flat_map(choices).collect()
+}
+
+fn description(schema: &Value) -> Option<String> {
+    schema.get("description").and_then(Value::as_str).map(|text| text.replace('\n', " "))
+}
+
+fn type_names(kind: &TypeKind) -> String {
+    let name = |text: &str| match text {
+        "object" => "table".to_owned(),
+        "number" => "number".to_owned(),
+        other => other.to_owned(),
+    };
+    match kind {
+        TypeKind::Single(one) => name(&one.to_string()),
+        TypeKind::Multiple(many) => {
+            many.iter().map(|one| name(&one.to_string())).filter(|one| one != "null").collect::<Vec<_>>().join(" or ")
+        }
+    }
+}
+
+/// `/phases/0/name` as `phases.0.name`.
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace("~1", "/").replace("~0", "~").replace('/', ".")
+}
+
+/// The schema of the value at a dotted path, as far as it can be followed.
+fn find<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
+    let mut at = schema;
+    for part in path.split('.').filter(|part| !part.is_empty()) {
+        at = match part.parse::<usize>() {
+            Ok(_) if at.get("items").is_some() => at.get("items")?,
+            _ => properties(at).and_then(|all| all.get(part)).or_else(|| at.get("additionalProperties"))?,
+        };
+    }
+    Some(at)
+}
+
+fn shorten(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 40 { text } else { format!("{}…", text.chars().take(39).collect::<String>()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Subject;
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    /// How to fit.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    enum Fit {
+        /// Keep the aspect.
+        Pad,
+        /// Cut.
+        Crop,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Phase {
+        name: String,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Params {
+        /// Pixels of the longer side.
+        #[schemars(range(min = 1, max = 100))]
+        size: u32,
+        #[serde(default = "pad")]
+        fit: Fit,
+        #[serde(default)]
+        #[schemars(extend("x-performance" = true))]
+        batch: Option<u32>,
+        #[serde(default)]
+        phases: Vec<Phase>,
+    }
+
+    fn pad() -> Fit {
+        Fit::Pad
+    }
+
+    fn problems(params: Value) -> Vec<String> {
+        let schema = crate::stage::params_schema::<Params>();
+        let show = |p: Problem| {
+            let Subject::Param(path) = &p.subject else {
+                return format!("{} | {}", p.message, p.help.unwrap_or_default());
+            };
+            format!("{path}: {} | {}", p.message, p.help.unwrap_or_default())
+        };
+        check(&schema, &params).unwrap_err().into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn defaults_are_filled_in_and_speed_stays_out_of_the_key() {
+        let schema = crate::stage::params_schema::<Params>();
+        let params = check(&schema, &json!({ "size": 3, "batch": 7 })).unwrap();
+        assert_eq!(params, json!({ "size": 3, "fit": "pad", "batch": 7, "phases": [] }));
+        assert_eq!(semantic(&schema, &params).into_keys().collect::<Vec<_>>(), ["fit", "phases", "size"]);
+    }
+
+    #[test]
+    fn mistakes_say_what_was_expected() {
+        assert_eq!(problems(json!({})), ["`size` is missing | Pixels of the longer side."]);
+        assert_eq!(problems(json!({ "size": 0 })), ["size: `size` is 0, expected at least 1 | "]);
+        assert_eq!(problems(json!({ "size": "x" })), ["size: `size` is \"x\" (string), expected integer | "]);
+        assert_eq!(
+            problems(json!({ "size": 1, "sise": 2 })),
+            ["sise=: unknown parameter `sise` | did you mean `size`?"]
+        );
+        let fit = problems(json!({ "size": 1, "fit": "pat" }));
+        assert_eq!(fit, ["fit: `fit` is \"pat\", expected one of \"pad\", \"crop\" | did you mean `pad`?"]);
+        let phase = problems(json!({ "size": 1, "phases": [{ "name": "a" }, { "nam": "b" }] }));
+        assert!(
+            phase.contains(&"phases.1.nam=: unknown parameter `nam` | did you mean `name`?".to_owned()),
+            "{phase:?}"
+        );
+    }
+
+    #[test]
+    fn canonical_text_does_not_depend_on_the_order_written() {
+        let one: Value = serde_json::from_str(r#"{"b":1,"a":[{"d":1,"c":"x\""}]}"#).unwrap();
+        let two: Value = serde_json::from_str(r#"{"a":[{"c":"x\"","d":1}],"b":1}"#).unwrap();
+        assert_eq!(canonical(&one), canonical(&two));
+        assert_eq!(canonical(&one), r#"{"a":[{"c":"x\"","d":1}],"b":1}"#);
+    }
+}

@@ -1,0 +1,283 @@
+//! What a run would do, and how many rows it would execute, without doing it.
+//!
+//! The plan looks up the same keys as a run. Where a step's result is not there, it goes on with a forecast of its output: rows that
+//! are remembered are known, those that must execute are taken to stay, with the cells they will get unknown.
+
+mod forecast;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::cell::Schema;
+use crate::event::RowCounts;
+use crate::graph::{Graph, Step};
+use crate::problem::Failure;
+use crate::recipe::row_columns;
+use crate::run::evaluate::{find, lineage, prepare, transforms};
+use crate::run::{Artifact, Context, RowScanner, StepResult};
+use crate::stage::{DATASET, Execute};
+use crate::step::Ancestor;
+
+use forecast::Rows;
+
+/// What a run would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Its steps, in order.
+    pub steps: Vec<StepPlan>,
+}
+
+/// What a run would do with one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepPlan {
+    /// The step.
+    pub step: String,
+    /// Its stage.
+    pub stage: &'static str,
+    /// What would be done.
+    pub action: Action,
+    /// Why, in words.
+    pub reason: String,
+    /// Rows, where they can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<PlannedRows>,
+    /// Things worth saying that stop nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// What would be done with a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Nothing: its result is there.
+    Reuse,
+    /// Its result follows from what is remembered: no row executes.
+    Assemble,
+    /// It would execute.
+    Run,
+}
+
+/// The rows of a step that would execute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedRows {
+    /// Rows it would be given.
+    pub total: u64,
+    /// Rows it would execute; at most, where `exact` is false.
+    pub execute: u64,
+    /// Whether both are certain.
+    pub exact: bool,
+}
+
+impl Plan {
+    /// Whether nothing would execute.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.steps.iter().all(|step| step.action != Action::Run)
+    }
+}
+
+/// What is known of an output.
+enum Output {
+    Known(Artifact),
+    Rows(Rows),
+    Unknown,
+}
+
+/// Plans the steps of `wanted` (a mask over the graph's steps).
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn plan(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Result<Plan, Failure> {
+    let read: BTreeSet<&str> = graph.steps.iter().flat_map(row_columns).map(String::as_str).collect();
+    let mut planner = Planner { graph, context, read, outputs: Vec::new(), ancestors: Vec::new() };
+    let mut steps = Vec::new();
+    for (at, step) in graph.steps.iter().enumerate() {
+        if !wanted[at] {
+            planner.outputs.push(unknown(step));
+            planner.ancestors.push(None);
+            continue;
+        }
+        let (mut planned, outputs) = planner.step(at, step)?;
+        planned.notes.clone_from(&step.contract.notes);
+        steps.push(planned);
+        planner.outputs.push(outputs);
+    }
+    Ok(Plan { pipeline: graph.name.clone(), steps })
+}
+
+struct Planner<'a> {
+    graph: &'a Graph,
+    context: &'a Context<'a>,
+    /// Columns that some step reads row by row: the only ones a forecast carries.
+    read: BTreeSet<&'a str>,
+    /// What each step gives, by step and output.
+    outputs: Vec<Vec<Output>>,
+    /// The steps whose result is there, as their descendants name them.
+    ancestors: Vec<Option<Ancestor>>,
+}
+
+type Planned = (StepPlan, Vec<Output>);
+
+impl Planner<'_> {
+    fn step(&mut self, at: usize, step: &Step) -> Result<Planned, Failure> {
+        self.ancestors.push(None);
+        let changed = self.changed_inputs(step);
+        if changed.is_empty() {
+            return self.with_known_inputs(at, step);
+        }
+        let reason = format!("{} will change", changed.join(" and "));
+        match step.stage.execute {
+            Execute::Rows(_) | Execute::TorchRows => self.rows(step, &reason),
+            Execute::Table(_) => Ok(self.table(step, &reason)),
+            _ => Ok((planned(step, Action::Run, &reason), unknown(step))),
+        }
+    }
+
+    fn with_known_inputs(&mut self, at: usize, step: &Step) -> Result<Planned, Failure> {
+        let inputs = self.known_inputs(step);
+        let lineage = lineage(self.graph, at, |from| self.ancestors[from].clone());
+        let prepared = prepare(step, &inputs, lineage, &self.context.workers.setup().device);
+        if let Some(result) = find(step, &prepared, self.context.store)? {
+            self.ancestors[at] = Some(result.ancestor.clone());
+            return Ok(reuse(step, result));
+        }
+        let reason = "no result of this recipe is recorded";
+        match step.stage.execute {
+            Execute::Rows(_) | Execute::TorchRows => self.rows(step, reason),
+            Execute::Table(_) => Ok(self.table(step, reason)),
+            Execute::Source(run) => Ok(self.source(step, run)),
+            _ => Ok((planned(step, Action::Run, reason), unknown(step))),
+        }
+    }
+
+    /// A source that reads local files only is read, in memory, to see what it would give.
+    fn source(&self, step: &Step, run: forecast::RunSource) -> Planned {
+        let plan = planned(step, Action::Run, "the source is new or changed");
+        let datasets_only = step.outputs.iter().all(|output| output.kind == DATASET);
+        let local = step.resolution.as_ref().filter(|resolution| !resolution.files.is_empty());
+        let read = local
+            .filter(|_| datasets_only)
+            .and_then(|resolution| forecast::read_source(step, run, resolution, self.context, &self.read).ok());
+        match read {
+            Some(mut ports) => {
+                let outputs: Vec<Output> =
+                    step.outputs.iter().map(|o| ports.remove(&o.port).map_or(Output::Unknown, Output::Rows)).collect();
+                (plan, outputs)
+            }
+            None => (plan, unknown(step)),
+        }
+    }
+
+    /// A row step whose result is not there: looks up every row.
+    fn rows(&self, step: &Step, reason: &str) -> Result<Planned, Failure> {
+        let mut plan = planned(step, Action::Run, reason);
+        let Some(input) = self.primary_rows(step)? else { return Ok((plan, unknown(step))) };
+        let schema = step.outputs.first().and_then(|output| output.schema.clone()).unwrap_or_default();
+        let total = input.len();
+        let certain = input.is_certain();
+        let others_known = step.inputs.iter().skip(1).all(|edge| matches!(self.output(edge), Output::Known(_)));
+        let (rows, execute) = if others_known {
+            let inputs = self.scannable_inputs(step);
+            let scanner = RowScanner::new(step, &inputs, self.context.store, &self.context.workers.setup().device)?;
+            input.through_row_step(step, &scanner, self.context.store, &self.read)?
+        } else {
+            input.through_unknown(step, self.context.store, &self.read)?
+        };
+        plan.rows = Some(PlannedRows { total, execute, exact: certain && others_known });
+        if execute == 0 && certain {
+            plan.action = Action::Assemble;
+        }
+        Ok((plan, vec![Output::Rows(rows.with_schema(schema))]))
+    }
+
+    /// A table step whose result is not there: it is cheap enough to be tried, if all it reads is known.
+    fn table(&self, step: &Step, reason: &str) -> Planned {
+        let mut plan = planned(step, Action::Run, reason);
+        let Ok(Some(input)) = self.primary_rows(step) else { return (plan, unknown(step)) };
+        plan.rows = Some(PlannedRows { total: input.len(), execute: input.len(), exact: input.is_certain() });
+        let schema = step.outputs.first().and_then(|output| output.schema.clone()).unwrap_or_default();
+        match input.through_table_step(step, self.context.store, &self.read) {
+            Ok(ports) => (plan, ports.into_iter().map(|rows| Output::Rows(rows.with_schema(schema.clone()))).collect()),
+            Err(_) => (plan, unknown(step)),
+        }
+    }
+
+    fn output(&self, edge: &crate::graph::Edge) -> &Output {
+        let producer = &self.graph.steps[edge.step];
+        let at = producer.outputs.iter().position(|output| output.port == edge.output);
+        at.and_then(|at| self.outputs[edge.step].get(at)).unwrap_or(&Output::Unknown)
+    }
+
+    /// The inputs whose content is not known, as the pipeline names them.
+    fn changed_inputs(&self, step: &Step) -> Vec<String> {
+        let mut names: Vec<String> = step
+            .inputs
+            .iter()
+            .filter(|edge| !matches!(self.output(edge), Output::Known(_)))
+            .map(|edge| format!("`{}`", edge.from))
+            .collect();
+        names.dedup();
+        names
+    }
+
+    fn known_inputs(&self, step: &Step) -> Vec<Artifact> {
+        step.inputs
+            .iter()
+            .filter_map(|edge| match self.output(edge) {
+                Output::Known(artifact) => Some(artifact.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Inputs for a row recipe, which does not look at the first: a forecast one is stood in for by an empty dataset.
+    fn scannable_inputs(&self, step: &Step) -> Vec<Artifact> {
+        let stand_in = || forecast::empty_dataset(Schema::default());
+        step.inputs
+            .iter()
+            .map(|edge| match self.output(edge) {
+                Output::Known(artifact) => artifact.clone(),
+                _ => stand_in(),
+            })
+            .collect()
+    }
+
+    /// The rows a row or table step works on, as far as they are known.
+    fn primary_rows(&self, step: &Step) -> Result<Option<Rows>, Failure> {
+        debug_assert!(transforms(step));
+        let port = step.stage.inputs.first().map_or("", |port| port.name);
+        let Some(edge) = step.inputs.iter().find(|edge| edge.port == port) else { return Ok(None) };
+        Ok(match self.output(edge) {
+            Output::Known(artifact) => artifact.manifest.as_dataset().map(Rows::of),
+            Output::Rows(rows) => Some(rows.clone()),
+            Output::Unknown => None,
+        })
+    }
+}
+
+fn reuse(step: &Step, result: StepResult) -> Planned {
+    let mut plan = planned(step, Action::Reuse, "");
+    plan.rows = result.report.rows.map(|RowCounts { total, .. }| PlannedRows { total, execute: 0, exact: true });
+    let mut found = result.outputs;
+    let outputs = step.outputs.iter().map(|o| found.remove(&o.port).map_or(Output::Unknown, Output::Known)).collect();
+    (plan, outputs)
+}
+
+fn planned(step: &Step, action: Action, reason: &str) -> StepPlan {
+    StepPlan {
+        step: step.name.clone(),
+        stage: step.stage.name,
+        action,
+        reason: reason.to_owned(),
+        rows: None,
+        notes: Vec::new(),
+    }
+}
+
+fn unknown(step: &Step) -> Vec<Output> {
+    step.outputs.iter().map(|_| Output::Unknown).collect()
+}

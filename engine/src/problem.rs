@@ -1,0 +1,171 @@
+//! What is wrong with a pipeline, and what went wrong in a step.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cell::{ColumnType, Schema};
+
+/// The part of a step that a [`Problem`] is about; the front end knows where it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The step as a whole.
+    Step,
+    /// A parameter, by name; a dot leads into a table (`columns.image`).
+    Param(String),
+    /// An input port, by name.
+    Input(String),
+}
+
+/// A mistake in a pipeline, found before anything runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What it is about.
+    pub subject: Subject,
+    /// What to point at where the file does not mention the subject, because it was left to its default.
+    pub otherwise: Option<Subject>,
+    /// What is wrong.
+    pub message: String,
+    /// What was expected, the nearest name, or what to do.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// A problem with the step as a whole.
+    pub fn step(message: impl Into<String>) -> Self {
+        Self { subject: Subject::Step, otherwise: None, message: message.into(), help: None }
+    }
+
+    /// A problem with a parameter.
+    pub fn param(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { subject: Subject::Param(name.into()), otherwise: None, message: message.into(), help: None }
+    }
+
+    /// A problem with what an input port is fed.
+    pub fn input(port: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { subject: Subject::Input(port.into()), otherwise: None, message: message.into(), help: None }
+    }
+
+    /// Adds what was expected or what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// A dataset without a column that a stage reads; `subject` is the parameter or port that asks for it.
+    #[must_use]
+    pub fn missing_column(subject: Subject, column: &str, wanted: &[ColumnType], schema: &Schema) -> Self {
+        let types = wanted.iter().map(|t| t.name()).collect::<Vec<_>>().join(" or ");
+        let mut help = format!("the input has columns {schema}");
+        if let Some(near) = nearest(column, schema.names()) {
+            help = format!("did you mean `{near}`? {help}");
+        }
+        let message = match schema.get(column) {
+            None if types.is_empty() => format!("there is no column `{column}`"),
+            None => format!("there is no column `{column}` ({types})"),
+            Some(found) => format!("column `{column}` is {found}, expected {types}"),
+        };
+        Self { subject, otherwise: None, message, help: Some(help) }
+    }
+}
+
+/// The candidate most like `name`, if any is close enough to be a likely slip.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = 1 + name.chars().count() / 3;
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Why a step failed, as far as it decides what to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureClass {
+    /// The inputs or parameters cannot be worked with; running again gives the same.
+    Input,
+    /// The network, the disk or memory; running again may work.
+    Transient,
+    /// An object of the store is gone or damaged; the step that gave it can make it again.
+    Lost,
+    /// A worker process ended, hung or answered nonsense.
+    Worker,
+    /// The user interrupted the run.
+    Interrupted,
+    /// A fault of `pipe` itself.
+    Internal,
+}
+
+/// Why a step failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub struct Failure {
+    /// The class.
+    pub class: FailureClass,
+    /// What went wrong, where and why; several lines at most.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// The row at fault, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
+    /// Where the program's own output was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<PathBuf>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(row) = &self.row {
+            write!(f, "row `{row}`: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl Failure {
+    /// A failure of the class given.
+    pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), help: None, row: None, log: None }
+    }
+
+    /// The inputs or parameters cannot be worked with.
+    pub fn input(message: impl Into<String>) -> Self {
+        Self::new(FailureClass::Input, message)
+    }
+
+    /// Running again may work.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::new(FailureClass::Transient, message)
+    }
+
+    /// A fault of `pipe` itself.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(FailureClass::Internal, message)
+    }
+
+    /// The run was interrupted.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::new(FailureClass::Interrupted, "interrupted")
+    }
+
+    /// An operating system error on a path.
+    pub fn io(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+        let damaged = matches!(error.kind(), InvalidData | UnexpectedEof);
+        let class = if damaged { FailureClass::Lost } else { FailureClass::Transient };
+        Self::new(class, format!("cannot {what} {}: {error}", path.display()))
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}

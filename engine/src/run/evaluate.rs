@@ -1,0 +1,202 @@
+//! Is the result of a step there? From its inputs to its recipe, its key and its record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pipe_cache::{ActionRecord, Digest, Key, Store};
+
+use super::{Artifact, Context, StepResult, transform};
+use crate::artifact::{Manifest, store_failure};
+use crate::cell::ColumnType;
+use crate::column::Column;
+use crate::dataset::load_column;
+use crate::event::StepReport;
+use crate::graph::{Graph, Step};
+use crate::params::semantic;
+use crate::problem::Failure;
+use crate::recipe::{self, KnownInput};
+use crate::stage::Execute;
+use crate::step::Ancestor;
+
+/// What looking at a step showed.
+pub enum Evaluation {
+    /// Its result is there.
+    Hit(Box<StepResult>),
+    /// It must execute.
+    Miss(Box<Prepared>),
+}
+
+/// A step ready to execute.
+pub struct Prepared {
+    /// Its key.
+    pub key: Key,
+    /// The text of its recipe.
+    pub recipe: String,
+    /// Its inputs, in the order of the step's edges.
+    pub inputs: Vec<Artifact>,
+    /// The steps that led here.
+    pub lineage: Vec<Ancestor>,
+}
+
+/// Looks up a step whose inputs are known.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn evaluate(
+    step: &Step,
+    inputs: &[Artifact],
+    lineage: Vec<Ancestor>,
+    context: &Context<'_>,
+) -> Result<Evaluation, Failure> {
+    let prepared = prepare(step, inputs, lineage, &context.workers.setup().device);
+    match find(step, &prepared, context.store)? {
+        Some(result) => Ok(Evaluation::Hit(Box::new(result))),
+        None => Ok(Evaluation::Miss(Box::new(prepared))),
+    }
+}
+
+/// The recipe and key of a step whose inputs are known.
+#[must_use]
+pub fn prepare(step: &Step, inputs: &[Artifact], lineage: Vec<Ancestor>, device: &str) -> Prepared {
+    let mut recipe = recipe::step_recipe(step, &known(step, inputs), device);
+    if step.contract.uses_lineage {
+        recipe::push_lineage(&mut recipe, &lineage);
+    }
+    Prepared { key: recipe::key(&recipe), recipe, inputs: inputs.to_vec(), lineage }
+}
+
+/// The steps that led to the one at `at`, each once, in order; `ancestor` tells of a step whose result is known.
+pub fn lineage(graph: &Graph, at: usize, ancestor: impl Fn(usize) -> Option<Ancestor>) -> Vec<Ancestor> {
+    let mut needed = vec![false; at];
+    graph.steps[at].upstream().for_each(|from| needed[from] = true);
+    for from in (0..at).rev() {
+        if needed[from] {
+            graph.steps[from].upstream().for_each(|earlier| needed[earlier] = true);
+        }
+    }
+    (0..at).filter(|from| needed[*from]).filter_map(ancestor).collect()
+}
+
+/// The recorded result of a step, if all of it is there.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn find(step: &Step, prepared: &Prepared, store: &Store) -> Result<Option<StepResult>, Failure> {
+    let Some(record) = store.lookup(&prepared.key).map_err(store_failure)? else { return Ok(None) };
+    let found = if transforms(step) {
+        transform::outputs(step, prepared, &record, store)?
+    } else {
+        load_outputs(&record.outputs, store)
+    };
+    let Some(outputs) = found else {
+        store.forget(&prepared.key);
+        return Ok(None);
+    };
+    let mut report = StepReport { stage: step.stage.name, rows: transform::counts(&record), ..StepReport::default() };
+    if let Some(rows) = &mut report.rows {
+        rows.executed = 0;
+    }
+    Ok(Some(result(step, prepared, outputs, report)))
+}
+
+/// Whether the step changes a dataset row by row, so that its record holds deltas.
+pub fn transforms(step: &Step) -> bool {
+    matches!(step.stage.execute, Execute::Rows(_) | Execute::TorchRows | Execute::Table(_))
+}
+
+/// The inputs with what a recipe needs to know of them.
+pub fn known<'a>(step: &'a Step, inputs: &'a [Artifact]) -> Vec<KnownInput<'a>> {
+    step.inputs
+        .iter()
+        .zip(inputs)
+        .map(|(edge, artifact)| KnownInput {
+            port: &edge.port,
+            label: &edge.label,
+            digest: artifact.digest,
+            manifest: &artifact.manifest,
+        })
+        .collect()
+}
+
+/// What a step gave, as its descendants and the user see it.
+pub fn result(
+    step: &Step,
+    prepared: &Prepared,
+    outputs: BTreeMap<String, Artifact>,
+    mut report: StepReport,
+) -> StepResult {
+    let digests: BTreeMap<String, Digest> =
+        outputs.iter().map(|(port, artifact)| (port.clone(), artifact.digest)).collect();
+    report.outputs = digests.clone();
+    report.key = Some(prepared.key);
+    let params = semantic(&(step.stage.params)(), &step.params).into_iter().collect();
+    let ancestor = Ancestor {
+        step: step.name.clone(),
+        stage: format!("{}/{}", step.stage.name, step.stage.version),
+        key: prepared.key,
+        params: serde_json::Value::Object(params),
+        outputs: digests,
+        pin: step.resolution.as_ref().map(|resolution| resolution.pin.clone()).unwrap_or_default(),
+    };
+    StepResult { outputs, ancestor, report }
+}
+
+/// The artifacts a record names; `None` if one of them is gone.
+fn load_outputs(outputs: &BTreeMap<String, Digest>, store: &Store) -> Option<BTreeMap<String, Artifact>> {
+    let mut found = BTreeMap::new();
+    for (port, digest) in outputs.iter().filter(|(port, _)| !port.starts_with(BOOKKEEPING)) {
+        found.insert(port.clone(), load_artifact(digest, store)?);
+    }
+    Some(found)
+}
+
+/// Names in a record that are not ports.
+pub const BOOKKEEPING: char = '@';
+
+/// An artifact whose manifest and objects are there.
+pub fn load_artifact(digest: &Digest, store: &Store) -> Option<Artifact> {
+    let manifest = Manifest::load(store, digest).ok()?;
+    let there = manifest.objects().all(|object| matches!(store.locate(&object), Ok(Some(_))));
+    there.then(|| Artifact { digest: *digest, manifest: Arc::new(manifest) })
+}
+
+/// Whether every object of an artifact is there, the images of its rows included.
+#[must_use]
+pub fn is_complete(store: &Store, manifest: &Manifest) -> bool {
+    all_objects(store, manifest, |digest| matches!(store.locate(digest), Ok(Some(_))))
+}
+
+/// Reads every object of an artifact, so that the damaged ones are found and set aside.
+pub fn examine(store: &Store, manifest: &Manifest) {
+    all_objects(store, manifest, |digest| {
+        // What is wrong with it, the store has dealt with; whoever needs the object misses it.
+        let _ = store.read(digest);
+        true
+    });
+}
+
+/// Whether `holds` for every object of an artifact, the images of its rows included.
+fn all_objects(store: &Store, manifest: &Manifest, holds: impl Fn(&Digest) -> bool) -> bool {
+    if !manifest.objects().all(|object| holds(&object)) {
+        return false;
+    }
+    let Some(dataset) = manifest.as_dataset() else { return true };
+    let image_columns = dataset.schema.0.iter().filter(|(_, t)| **t == ColumnType::Image).map(|(name, _)| name);
+    image_columns.flat_map(|name| dataset.chunks.iter().filter_map(|chunk| chunk.columns.get(name))).all(|column| {
+        match load_column(store, column) {
+            Ok(Column::Image(cells)) => cells.iter().flatten().all(&holds),
+            _ => false,
+        }
+    })
+}
+
+/// Forgets what a step gave, so that it executes again.
+pub fn forget(step: &Step, inputs: &[Artifact], lineage: Vec<Ancestor>, context: &Context<'_>) {
+    let prepared = prepare(step, inputs, lineage, &context.workers.setup().device);
+    if let Ok(Some(ActionRecord { outputs, .. })) = context.store.lookup(&prepared.key)
+        && transforms(step)
+    {
+        transform::forget(step, &prepared, &outputs, context.store);
+    }
+    context.store.forget(&prepared.key);
+}

@@ -1,0 +1,59 @@
+//! The sink of a running step: reports become events, checkpoints become objects.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use pipe_cache::Key;
+
+use super::{Context, ingest};
+use crate::artifact::store_failure;
+use crate::event::Event;
+use crate::problem::Failure;
+use crate::step::{Level, Sink};
+use crate::worker::client::is_cancelled;
+
+/// The sink of one execution of one step.
+pub struct StepSink<'a> {
+    step: &'a str,
+    key: Key,
+    context: &'a Context<'a>,
+    measures: Mutex<BTreeMap<String, f64>>,
+}
+
+impl<'a> StepSink<'a> {
+    pub fn new(step: &'a str, key: Key, context: &'a Context<'a>) -> Self {
+        Self { step, key, context, measures: Mutex::default() }
+    }
+
+    /// What was measured, for the action record.
+    pub fn measures(&self) -> BTreeMap<String, f64> {
+        self.measures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Sink for StepSink<'_> {
+    fn progress(&self, done: u64, total: u64, note: &str) {
+        self.context.events.tell(&Event::Progress { step: self.step.to_owned(), done, total, note: note.to_owned() });
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        self.context.events.tell(&Event::Log { step: self.step.to_owned(), level, message: message.to_owned() });
+    }
+
+    fn measure(&self, name: &str, value: f64) {
+        self.measures.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value);
+        self.context.events.tell(&Event::Measure { step: self.step.to_owned(), name: name.to_owned(), value });
+    }
+
+    fn checkpoint(&self, at: u64, dir: &Path) -> Result<(), Failure> {
+        let files = ingest::files(self.context.store, dir)?;
+        let digests = files.into_iter().map(|(name, entry)| (name, entry.digest)).collect();
+        self.context.store.add_checkpoint(&self.key, at, digests);
+        self.context.store.commit().map(drop).map_err(store_failure)
+    }
+
+    fn cancelled(&self) -> bool {
+        is_cancelled(self.context.cancel)
+    }
+}

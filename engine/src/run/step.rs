@@ -1,0 +1,321 @@
+//! Executing a step: inputs as the stage sees them, the stage's work, outputs and record.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use pipe_cache::{ActionRecord, Digest, Store};
+
+use super::evaluate::{BOOKKEEPING, Prepared, known, result};
+use super::sink::StepSink;
+use super::{Artifact, Context, Scratch, StepResult, ingest, rows, table, transform};
+use crate::artifact::{Manifest, store_failure};
+use crate::cell::Schema;
+use crate::dataset::{self, locate};
+use crate::delta::Why;
+use crate::event::{RowCounts, StepReport};
+use crate::graph::Step;
+use crate::problem::Failure;
+use crate::source::{BadRow, DatasetOutput, RowSource, SourceContext};
+use crate::stage::{DATASET, Execute, Reads, Resolution};
+use crate::step::{Checkpoint, Data, FileSet, Input, Inputs, StepContext, StepTask};
+
+/// Executes a step and records what it gave.
+pub(super) fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) -> Result<StepResult, Failure> {
+    let started = Instant::now();
+    let sink = StepSink::new(&step.name, prepared.key, context);
+    let done = match step.stage.execute {
+        Execute::Rows(_) | Execute::TorchRows | Execute::Table(_) => transformed(step, &prepared, context, &sink)?,
+        Execute::Source(_) | Execute::Step(_) | Execute::TorchStep => made(step, &prepared, context, &sink)?,
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    let mut measures = sink.measures();
+    measures.insert("seconds".to_owned(), seconds);
+    let record = ActionRecord {
+        counts: done.counts.as_ref().map(transform::record_counts).unwrap_or_default(),
+        measures,
+        run: context.events.run().to_owned(),
+        ..ActionRecord::new(prepared.key, store_recipe(&prepared, context.store)?, done.recorded)
+    };
+    let outputs = match done.outputs {
+        Some(outputs) => outputs,
+        None => transform::outputs(step, &prepared, &record, context.store)?
+            .ok_or_else(|| Failure::transient("what the step wrote is gone from the store").help("run again"))?,
+    };
+    if !done.unfinished {
+        context.store.record(record);
+        context.store.clear_checkpoints(&prepared.key);
+    }
+    let report =
+        StepReport { stage: step.stage.name, executed: true, rows: done.counts, seconds, ..StepReport::default() };
+    Ok(result(step, &prepared, outputs, report))
+}
+
+fn store_recipe(prepared: &Prepared, store: &Store) -> Result<Digest, Failure> {
+    store.put(prepared.recipe.as_bytes()).map_err(store_failure)
+}
+
+/// What an execution gave.
+struct Done {
+    /// What the record names.
+    recorded: BTreeMap<String, Digest>,
+    /// The artifacts, unless they follow from the record.
+    outputs: Option<BTreeMap<String, Artifact>>,
+    counts: Option<RowCounts>,
+    /// Something must be tried again: no record.
+    unfinished: bool,
+}
+
+fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &StepSink<'_>) -> Result<Done, Failure> {
+    let primary = step.stage.inputs.first().map_or("", |port| port.name);
+    let inputs = inputs(step, prepared, context.store, Some(primary))?;
+    let executed = match step.stage.execute {
+        Execute::Table(_) => table::execute(step, prepared, &inputs, context, sink)?,
+        _ => rows::execute(step, prepared, &inputs, context, sink)?,
+    };
+    Ok(Done {
+        recorded: executed.outputs.into_iter().collect(),
+        outputs: None,
+        counts: Some(executed.counts),
+        unfinished: executed.unfinished,
+    })
+}
+
+/// A source or step stage: gives whole artifacts.
+fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &StepSink<'_>) -> Result<Done, Failure> {
+    let scratch = Scratch(context.store.scratch().map_err(store_failure)?);
+    let outputs = output_directories(step, &scratch)?;
+    let datasets = Datasets::new(step, context.store);
+    match step.stage.execute {
+        Execute::Source(run) => {
+            let empty = Resolution::default();
+            let resolution = step.resolution.as_ref().unwrap_or(&empty);
+            run(&SourceContext {
+                params: &step.params,
+                resolution,
+                base: context.base,
+                scratch: &scratch.0,
+                outputs: &outputs,
+                datasets: &datasets,
+                credentials: context.credentials,
+                sink,
+            })?;
+            unchanged(resolution)?;
+        }
+        Execute::Step(run) => {
+            let task = task(step, prepared, context, &scratch, outputs.clone())?;
+            run(&StepContext { task: &task, sink, datasets: Some(&datasets) })?;
+        }
+        _ => {
+            let task = task(step, prepared, context, &scratch, outputs.clone())?;
+            context.workers.step(&task, sink)?;
+        }
+    }
+    let built = datasets.finish();
+    let mut artifacts = built.artifacts;
+    for output in step.outputs.iter().filter(|output| output.kind != DATASET) {
+        let artifact = ingest::directory(context.store, &output.kind, &outputs[&output.port])?;
+        artifacts.insert(output.port.clone(), artifact);
+    }
+    if let Some(missing) = step.outputs.iter().find(|output| !artifacts.contains_key(&output.port)) {
+        return Err(Failure::internal(format!("the stage gave nothing on output `{}`", missing.port)));
+    }
+    let mut recorded: BTreeMap<String, Digest> = artifacts.iter().map(|(port, a)| (port.clone(), a.digest)).collect();
+    for (port, bad) in built.bad.iter().filter(|(_, bad)| !bad.is_empty()) {
+        let bytes = serde_json::to_vec(bad).map_err(|error| Failure::internal(error.to_string()))?;
+        recorded.insert(format!("{BOOKKEEPING}bad.{port}"), context.store.put(&bytes).map_err(store_failure)?);
+    }
+    Ok(Done { recorded, outputs: Some(artifacts), counts: built.counts, unfinished: false })
+}
+
+fn output_directories(step: &Step, scratch: &Scratch) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let mut directories = BTreeMap::new();
+    for output in step.outputs.iter().filter(|output| output.kind != DATASET) {
+        let path = scratch.0.join("out").join(&output.port);
+        std::fs::create_dir_all(&path).map_err(|error| Failure::io("create", &path, &error))?;
+        directories.insert(output.port.clone(), path);
+    }
+    Ok(directories)
+}
+
+/// Source files must still be what planning saw: what changed meanwhile is not recorded as the input.
+fn unchanged(resolution: &Resolution) -> Result<(), Failure> {
+    let index = pipe_cache::StatIndex::in_memory();
+    for file in &resolution.files {
+        let now = index.digest(&file.path).map_err(|error| Failure::io("read", &file.path, &error))?;
+        if now.digest != file.digest {
+            return Err(dataset::changed_meanwhile(&file.path));
+        }
+    }
+    Ok(())
+}
+
+fn task(
+    step: &Step,
+    prepared: &Prepared,
+    context: &Context<'_>,
+    scratch: &Scratch,
+    outputs: BTreeMap<String, PathBuf>,
+) -> Result<StepTask, Failure> {
+    let checkpoint = context.store.latest_checkpoint(&prepared.key).map_err(store_failure)?;
+    let work = scratch.0.join("work");
+    std::fs::create_dir_all(&work).map_err(|error| Failure::io("create", &work, &error))?;
+    Ok(StepTask {
+        step: step.name.clone(),
+        stage: step.stage.name.to_owned(),
+        key: prepared.key,
+        params: step.params.clone(),
+        inputs: inputs(step, prepared, context.store, None)?,
+        outputs,
+        scratch: work,
+        checkpoint: checkpoint.map(|found| Checkpoint { at: found.at, files: FileSet(found.files) }),
+        sources: step.resolution.as_ref().map_or_else(Vec::new, |resolution| resolution.files.clone()),
+        log: Some(context.store.runs().join(format!("{}.{}.log", context.events.run(), step.name))),
+        lineage: prepared.lineage.clone(),
+        device: context.workers.setup().device.clone(),
+        threads: context.workers.setup().threads,
+    })
+}
+
+/// The inputs as a stage sees them, without the one it works on row by row.
+fn inputs(step: &Step, prepared: &Prepared, store: &Store, without: Option<&str>) -> Result<Inputs, Failure> {
+    let mut inputs = Inputs::new();
+    let known = known(step, &prepared.inputs);
+    for (edge, input) in step.inputs.iter().zip(known).filter(|(edge, _)| Some(edge.port.as_str()) != without) {
+        let data = match (input.manifest, step.contract.reads.get(&edge.port)) {
+            (Manifest::Dataset(dataset), Some(Reads::Columns(columns))) => {
+                Data::Dataset(dataset::view(store, dataset, Some(columns))?)
+            }
+            (Manifest::Dataset(dataset), _) => Data::Dataset(dataset::view(store, dataset, None)?),
+            (Manifest::Files(files), reads) => {
+                let wanted = |name: &String| !matches!(reads, Some(Reads::Files(names)) if !names.contains(name));
+                let mut set = FileSet::default();
+                for (name, entry) in files.files.iter().filter(|(name, _)| wanted(name)) {
+                    set.0.insert(name.clone(), locate(store, &entry.digest)?);
+                }
+                Data::Files(set)
+            }
+        };
+        inputs.entry(edge.port.clone()).or_default().push(Input {
+            label: edge.label.clone(),
+            from: edge.from.clone(),
+            kind: input.manifest.kind().to_owned(),
+            digest: input.digest,
+            data,
+        });
+    }
+    Ok(inputs)
+}
+
+/// Takes the datasets a stage makes.
+struct Datasets<'a> {
+    step: &'a Step,
+    store: &'a Store,
+    built: Mutex<BuiltDatasets>,
+}
+
+#[derive(Default)]
+struct BuiltDatasets {
+    artifacts: BTreeMap<String, Artifact>,
+    bad: BTreeMap<String, Vec<BadRow>>,
+    counts: Option<RowCounts>,
+}
+
+impl<'a> Datasets<'a> {
+    fn new(step: &'a Step, store: &'a Store) -> Self {
+        Self { step, store, built: Mutex::default() }
+    }
+
+    fn finish(self) -> BuiltDatasets {
+        self.built.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DatasetOutput for Datasets<'_> {
+    fn dataset(&self, port: &str, schema: &Schema, rows: &mut RowSource<'_>) -> Result<(), Failure> {
+        if self.step.output(port).is_none_or(|output| output.kind != DATASET) {
+            return Err(Failure::internal(format!("there is no dataset output `{port}`")));
+        }
+        let made = dataset::build(self.store, schema, rows)?;
+        let rows = made.manifest.rows();
+        let manifest = Manifest::Dataset(made.manifest);
+        let artifact = Artifact { digest: manifest.store(self.store)?, manifest: Arc::new(manifest) };
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = built.counts.get_or_insert_default();
+        counts.total += rows + made.bad.len() as u64;
+        counts.kept += rows;
+        counts.executed += rows;
+        for bad in &made.bad {
+            *counts.failed.entry(bad.failure.class.clone()).or_default() += 1;
+        }
+        built.artifacts.insert(port.to_owned(), artifact);
+        built.bad.insert(port.to_owned(), made.bad);
+        Ok(())
+    }
+}
+
+/// The rows that a recorded step did not keep, with why.
+pub(super) fn rows_left_out(
+    step: &Step,
+    prepared: &Prepared,
+    record: &ActionRecord,
+    store: &Store,
+) -> Result<Vec<LeftOut>, Failure> {
+    let mut left = Vec::new();
+    for (name, digest) in record.outputs.iter().filter(|(name, _)| name.starts_with("@bad.")) {
+        let bytes = store.read(digest).map_err(store_failure)?;
+        let bad: Vec<BadRow> = serde_json::from_slice(&bytes).map_err(|e| Failure::internal(format!("{name}: {e}")))?;
+        left.extend(bad.into_iter().map(|row| LeftOut {
+            id: row.id,
+            failed: true,
+            reason: row.failure.class,
+            message: row.failure.message,
+        }));
+    }
+    if let (true, Some(output)) = (super::evaluate::transforms(step), step.outputs.first()) {
+        let (_, input) = transform::primary(step, &prepared.inputs)?;
+        let deltas = transform::load_deltas(record, &output.port, store)?;
+        for (chunk, delta) in input.chunks.iter().zip(deltas) {
+            let delta = crate::delta::ChunkDelta::load(store, &delta)?;
+            left.extend(left_out_of(chunk, &delta, store)?);
+        }
+    }
+    Ok(left)
+}
+
+fn left_out_of(
+    chunk: &crate::artifact::Chunk,
+    delta: &crate::delta::ChunkDelta,
+    store: &Store,
+) -> Result<Vec<LeftOut>, Failure> {
+    if delta.removed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids =
+        dataset::load_column(store, &chunk.columns[crate::artifact::ID])?.into_texts().map_err(Failure::internal)?;
+    let removed = delta.removed.iter().filter_map(|removed| {
+        let id = ids.get(removed.row as usize)?.clone();
+        match &removed.why {
+            Why::Dropped(reason) => Some(LeftOut { id, failed: false, reason: reason.clone(), message: String::new() }),
+            Why::Failed(failure) => {
+                Some(LeftOut { id, failed: true, reason: failure.class.clone(), message: failure.message.clone() })
+            }
+            Why::Elsewhere => None,
+        }
+    });
+    Ok(removed.collect())
+}
+
+/// A row that a step did not keep.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LeftOut {
+    /// Its id.
+    pub id: String,
+    /// Whether it failed, rather than being dropped.
+    pub failed: bool,
+    /// The reason or class that recurs.
+    pub reason: String,
+    /// What exactly.
+    pub message: String,
+}

@@ -1,0 +1,102 @@
+//! What a source stage sees: the resolved outside world, and a way to give artifacts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cell::{Row, Schema};
+use crate::problem::Failure;
+use crate::stage::{Resolution, RowFailure};
+use crate::step::Sink;
+
+/// A token or password. Prints as `***`; read only where it is used.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The secret itself, for the one call that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Secrets and endpoints by name (`HF_TOKEN`, `HF_ENDPOINT`), as the front end found them.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials(pub BTreeMap<String, Secret>);
+
+impl Credentials {
+    /// The value of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Secret> {
+        self.0.get(name)
+    }
+}
+
+/// A row that a source could not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRow {
+    /// What identifies it: an id or `file:line`.
+    pub id: String,
+    /// Why.
+    pub failure: RowFailure,
+}
+
+/// Rows as they are read.
+pub type RowSource<'a> = dyn Iterator<Item = Result<Row, BadRow>> + 'a;
+
+/// Takes the datasets that a stage makes from nothing.
+pub trait DatasetOutput: Sync {
+    /// Stores the dataset of an output port: rows in any order, their cells in the order of the schema's names, and the rows that
+    /// could not be read. New images are stored as they come, so that a large folder never lies in memory. A row whose id came
+    /// before counts as bad.
+    ///
+    /// # Errors
+    /// When a cell does not fit its column or the store cannot be written.
+    fn dataset(&self, port: &str, schema: &Schema, rows: &mut RowSource<'_>) -> Result<(), Failure>;
+}
+
+/// What an executing source stage is given.
+pub struct SourceContext<'a> {
+    /// Checked parameters with defaults filled in.
+    pub params: &'a Value,
+    /// What planning resolved.
+    pub resolution: &'a Resolution,
+    /// The directory of the pipeline file.
+    pub base: &'a Path,
+    /// A directory of this attempt alone.
+    pub scratch: &'a Path,
+    /// An empty directory per output port of files, to be filled.
+    pub outputs: &'a BTreeMap<String, std::path::PathBuf>,
+    /// Takes datasets.
+    pub datasets: &'a dyn DatasetOutput,
+    /// Tokens and endpoints.
+    pub credentials: &'a Credentials,
+    /// Where to report.
+    pub sink: &'a dyn Sink,
+}
+
+impl SourceContext<'_> {
+    /// The parameters as the stage's own type.
+    ///
+    /// # Errors
+    /// When they do not fit it in a way the schema cannot say.
+    pub fn params<P: DeserializeOwned>(&self) -> Result<P, Failure> {
+        P::deserialize(self.params).map_err(|error| Failure::internal(format!("parameters do not fit: {error}")))
+    }
+}

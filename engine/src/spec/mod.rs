@@ -1,0 +1,154 @@
+//! The pipeline file: from TOML text to steps with every value's place remembered, so that any later complaint can point at it.
+//!
+//! Knows the grammar of a pipeline, not the meaning of a stage.
+
+mod diagnostic;
+mod parse;
+pub(crate) mod substitute;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+pub use diagnostic::{Diagnostic, SpecError, SpecText};
+
+use crate::problem::Subject;
+
+/// Bytes of the pipeline file that something was said in.
+pub type Span = Range<usize>;
+
+/// A parsed pipeline: parameters filled in, stages not yet looked at.
+#[derive(Debug)]
+pub struct Spec {
+    /// Its name.
+    pub name: String,
+    /// The file and its text.
+    pub text: SpecText,
+    /// Parameters as this run uses them.
+    pub params: Map<String, Value>,
+    /// The profile in use.
+    pub profile: Option<String>,
+    /// Steps in the order they are written.
+    pub steps: Vec<StepSpec>,
+}
+
+/// One `[steps.NAME]`.
+#[derive(Debug)]
+pub struct StepSpec {
+    /// Its name.
+    pub name: String,
+    /// Where the name stands.
+    pub span: Span,
+    /// The stage asked for.
+    pub stage: String,
+    /// Where that stands.
+    pub stage_span: Span,
+    /// What its ports are fed.
+    pub inputs: Vec<InputSpec>,
+    /// Its parameters.
+    pub params: Value,
+    /// Where each value stands, by dotted path (`phases.0.name`).
+    pub spans: BTreeMap<String, Span>,
+}
+
+/// What one port is fed.
+#[derive(Debug)]
+pub struct InputSpec {
+    /// The port.
+    pub port: String,
+    /// Where it is named.
+    pub span: Span,
+    /// The steps that feed it, labelled if the file labels them.
+    pub refs: Vec<Reference>,
+    /// Whether it was written as a table or array.
+    pub several: bool,
+}
+
+/// The output of a step.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// The label, or the text of the reference.
+    pub label: String,
+    /// The step.
+    pub step: String,
+    /// Its port, if named.
+    pub port: Option<String>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What a run changes in a pipeline file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--profile NAME`.
+    pub profile: Option<String>,
+    /// `--set name=value`, in order.
+    pub set: Vec<(String, String)>,
+}
+
+impl Spec {
+    /// Reads and parses a pipeline file.
+    ///
+    /// # Errors
+    /// Everything wrong with it, each with its place.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, SpecError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| SpecError::Unreadable { path: path.to_owned(), why: error.to_string() })?;
+        Self::parse(SpecText::new(path, text), overrides)
+    }
+
+    /// Parses the text of a pipeline file.
+    ///
+    /// # Errors
+    /// Everything wrong with it, each with its place.
+    pub fn parse(text: SpecText, overrides: &Overrides) -> Result<Self, SpecError> {
+        parse::parse(text, overrides)
+    }
+
+    /// The directory relative paths start from.
+    #[must_use]
+    pub fn base(&self) -> PathBuf {
+        match self.text.path.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        }
+    }
+}
+
+impl StepSpec {
+    /// Where the subject of a problem stands; the step's name, if the file does not mention it.
+    #[must_use]
+    pub fn span_of(&self, subject: &Subject) -> Span {
+        match subject {
+            Subject::Step => self.span.clone(),
+            Subject::Param(path) => self.param_span(path),
+            Subject::Input(port) => self
+                .inputs
+                .iter()
+                .find(|input| input.port == *port)
+                .map_or_else(|| self.span.clone(), |i| i.span.clone()),
+        }
+    }
+
+    /// Whether the file mentions the parameter that a problem is about, or the problem is not about one.
+    #[must_use]
+    pub fn mentions(&self, subject: &Subject) -> bool {
+        !matches!(subject, Subject::Param(path) if !self.spans.contains_key(path.split('.').next().unwrap_or(path)))
+    }
+
+    /// The span of the longest prefix of `path` that the file mentions.
+    fn param_span(&self, path: &str) -> Span {
+        let mut path = path;
+        loop {
+            if let Some(span) = self.spans.get(path) {
+                return span.clone();
+            }
+            match path.rsplit_once('.') {
+                Some((shorter, _)) => path = shorter,
+                None => return self.span.clone(),
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The files a program depends on: found while planning, laid out before it runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use globset::GlobBuilder;
+use pipe_engine::StatIndex;
+use pipe_engine::problem::{Failure, Problem, nearest};
+use pipe_engine::stage::{ResolveContext, SourceFile};
+use rayon::prelude::*;
+use walkdir::WalkDir;
+
+use super::Params;
+use crate::record_rows::stays_inside;
+
+/// The files named by the arguments and by `files`, with their digests, sorted by name.
+pub fn find(params: &Params, context: &ResolveContext<'_>) -> Result<Vec<SourceFile>, Problem> {
+    let mut found = BTreeMap::new();
+    for (at, argument) in params.run.iter().enumerate() {
+        // A program without a slash is looked for on PATH.
+        let may_be_file = at > 0 || argument.contains('/');
+        let path = context.base.join(argument);
+        if may_be_file && !argument.is_empty() && stays_inside(argument) && path.is_file() {
+            found.insert(plain(argument), path);
+        }
+    }
+    for pattern in &params.files {
+        add_matches(pattern, context.base, &mut found)?;
+    }
+    let all: Vec<(String, PathBuf)> = found.into_iter().collect();
+    all.into_par_iter().map(|(name, path)| digest(name, path, context.index)).collect()
+}
+
+/// A relative path without `./`.
+fn plain(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
+}
+
+fn digest(name: String, path: PathBuf, index: &StatIndex) -> Result<SourceFile, Problem> {
+    match index.digest(&path) {
+        Ok(found) => Ok(SourceFile { name, path, digest: found.digest, len: found.len }),
+        Err(error) => Err(Problem::param("files", format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
+fn add_matches(pattern: &str, base: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<(), Problem> {
+    if pattern.is_empty() || !stays_inside(pattern) {
+        return Err(Problem::param("files", format!("`{pattern}` leads out of the folder of the pipeline")));
+    }
+    let clean = plain(pattern);
+    let wild = clean.contains(['*', '?', '[', '{']);
+    let path = base.join(&clean);
+    if !wild && path.is_file() {
+        found.insert(clean, path);
+        return Ok(());
+    }
+    let all = if !wild && path.is_dir() { format!("{clean}/**") } else { clean };
+    let before = found.len();
+    let matcher = GlobBuilder::new(&all)
+        .literal_separator(true)
+        .build()
+        .map_err(|error| Problem::param("files", format!("`{pattern}` is not a pattern: {}", error.kind())))?
+        .compile_matcher();
+    // Only the folder that the pattern names without wildcards is walked.
+    let fixed: PathBuf = all.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
+    let visible =
+        |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
+    let entries = WalkDir::new(base.join(fixed)).follow_links(true).into_iter().filter_entry(visible);
+    for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
+        let name = entry.path().strip_prefix(base).ok().and_then(Path::to_str);
+        if let Some(name) = name.filter(|name| matcher.is_match(name)) {
+            found.insert(name.to_owned(), entry.path().to_owned());
+        }
+    }
+    if found.len() == before { Err(nothing(pattern, base)) } else { Ok(()) }
+}
+
+fn nothing(pattern: &str, base: &Path) -> Problem {
+    let entries = fs::read_dir(base).into_iter().flatten().filter_map(Result::ok);
+    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let problem = Problem::param("files", format!("there is no file `{pattern}`"));
+    match nearest(pattern, names.iter().map(String::as_str)) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem.help(format!("paths start from {}", base.display())),
+    }
+}
+
+/// Copies the files to where the program runs, and checks that they are what planning saw. Gives what to start: a program named by a path
+/// stays where it lies, since an interpreter in an environment of its own finds the rest of it by its place.
+pub fn lay_out(run: &[String], files: &[SourceFile], work: &Path) -> Result<PathBuf, Failure> {
+    let index = StatIndex::in_memory();
+    let program = run.first().map(String::as_str).unwrap_or_default();
+    let mut executable = PathBuf::from(program);
+    for file in files {
+        let target = work.join(&file.name);
+        let folder = target.parent().unwrap_or(work);
+        fs::create_dir_all(folder).map_err(|error| Failure::io("create", folder, &error))?;
+        fs::copy(&file.path, &target).map_err(|error| Failure::io("copy", &file.path, &error))?;
+        let copied = index.digest(&target).map_err(|error| Failure::io("read", &target, &error))?;
+        if copied.digest != file.digest {
+            let message = format!("{} changed after the run was planned", file.path.display());
+            return Err(Failure::transient(message).help("run again"));
+        }
+        if program.contains('/') && file.name == plain(program) {
+            executable.clone_from(&file.path);
+        }
+    }
+    Ok(executable)
+}

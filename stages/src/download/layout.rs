@@ -1,0 +1,214 @@
+//! What the names of files say they are.
+//!
+//! Looks at names only, so that planning and running, which see the same names, come to the same answer.
+
+use std::collections::BTreeSet;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use pipe_engine::problem::{Failure, Problem};
+
+use super::local::LocalFile;
+use super::{Format, Params};
+use crate::image_file::has_image_extension;
+use crate::records::RecordFormat;
+
+/// What a set of files is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A folder of images.
+    Images {
+        /// Files of metadata, each about the images in and below its folder.
+        metadata: Vec<String>,
+    },
+    /// A file of records.
+    Records {
+        /// Its name.
+        file: String,
+        /// How it is written.
+        format: RecordFormat,
+    },
+    /// A model.
+    Model,
+    /// An adapter.
+    Adapter,
+    /// Anything.
+    Files,
+}
+
+/// Why files are not what they were said to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    message: String,
+    help: Option<String>,
+}
+
+impl Wrong {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// As found while planning.
+    pub fn problem(self) -> Problem {
+        let problem = Problem::param("source", self.message);
+        match self.help {
+            Some(help) => problem.help(help),
+            None => problem,
+        }
+    }
+
+    /// As found while running.
+    pub fn failure(self) -> Failure {
+        let failure = Failure::input(self.message);
+        match self.help {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    }
+}
+
+const METADATA: &[&str] = &["metadata.jsonl", "metadata.csv"];
+
+/// The files of a model that the stages read: weights that cannot run code, configuration, tokenizers, chat templates.
+const MODEL_FILES: &[&str] = &["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"];
+
+impl Layout {
+    /// Tells what the files are, or checks that they are what `format` says.
+    pub fn of(files: &[LocalFile], params: &Params) -> Result<Self, Wrong> {
+        let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        if names.is_empty() {
+            let wrong = Wrong::new(format!("there are no files in `{}`", params.source));
+            return Err(if params.include.is_empty() { wrong } else { wrong.help("`include` may be too narrow") });
+        }
+        match params.format {
+            Format::Auto => guess(&names, params),
+            Format::Images => images(&names, params),
+            Format::Jsonl => records(&names, RecordFormat::Jsonl, params),
+            Format::Csv => records(&names, RecordFormat::Csv, params),
+            Format::Model => Ok(Self::Model),
+            Format::Adapter => Ok(Self::Adapter),
+            Format::Files => Ok(Self::Files),
+        }
+    }
+
+    /// The format that means this layout, so that it need not be guessed again.
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Images { .. } => Format::Images,
+            Self::Records { format: RecordFormat::Jsonl, .. } => Format::Jsonl,
+            Self::Records { format: RecordFormat::Csv, .. } => Format::Csv,
+            Self::Model => Format::Model,
+            Self::Adapter => Format::Adapter,
+            Self::Files => Format::Files,
+        }
+    }
+
+    /// The files of records, and how each is written.
+    pub fn tables(&self) -> Vec<(&str, RecordFormat)> {
+        match self {
+            Self::Images { metadata } => metadata
+                .iter()
+                .map(|name| (name.as_str(), RecordFormat::of(name).unwrap_or(RecordFormat::Jsonl)))
+                .collect(),
+            Self::Records { file, format } => vec![(file.as_str(), *format)],
+            Self::Model | Self::Adapter | Self::Files => Vec::new(),
+        }
+    }
+
+    /// Whether the file is part of what is given, and so of the key.
+    pub fn uses(&self, name: &str) -> bool {
+        match self {
+            Self::Images { metadata } => has_image_extension(name) || metadata.iter().any(|file| file == name),
+            Self::Records { file, .. } => file == name,
+            Self::Model | Self::Adapter | Self::Files => true,
+        }
+    }
+}
+
+fn guess(names: &[&str], params: &Params) -> Result<Layout, Wrong> {
+    let tables: Vec<_> = names.iter().filter_map(|name| Some((*name, RecordFormat::of(name)?))).collect();
+    if names.contains(&"config.json") && names.iter().any(|name| name.ends_with(".safetensors")) {
+        Ok(Layout::Model)
+    } else if names.contains(&"adapter_config.json") {
+        Ok(Layout::Adapter)
+    } else if let [(file, format)] = tables[..]
+        && (names.len() == 1 || !METADATA.contains(&file))
+    {
+        Ok(Layout::Records { file: file.to_owned(), format })
+    } else if names.iter().any(|name| has_image_extension(name)) {
+        images(names, params)
+    } else {
+        Err(Wrong::new(format!("cannot tell what `{}` is: {}", params.source, some_names(names)))
+            .help("say it with `format`: images, jsonl, csv, model, adapter or files"))
+    }
+}
+
+fn images(names: &[&str], params: &Params) -> Result<Layout, Wrong> {
+    if !names.iter().any(|name| has_image_extension(name)) {
+        return Err(Wrong::new(format!("there are no images in `{}`: {}", params.source, some_names(names))));
+    }
+    let is_metadata = |name: &&&str| METADATA.contains(&name.rsplit('/').next().unwrap_or(name));
+    let metadata: Vec<String> = names.iter().filter(is_metadata).map(|name| (*name).to_owned()).collect();
+    let mut folders = BTreeSet::new();
+    for file in &metadata {
+        if !folders.insert(folder(file)) {
+            let wrong = format!("`{}` has both metadata.jsonl and metadata.csv", folder(file));
+            return Err(Wrong::new(wrong).help("leave one out with `include`"));
+        }
+    }
+    Ok(Layout::Images { metadata })
+}
+
+fn records(names: &[&str], format: RecordFormat, params: &Params) -> Result<Layout, Wrong> {
+    let plain: Vec<&str> = names.iter().copied().filter(|name| !has_image_extension(name)).collect();
+    let matching: Vec<&str> = match plain[..] {
+        [only] => vec![only],
+        _ => plain.iter().copied().filter(|name| RecordFormat::of(name) == Some(format)).collect(),
+    };
+    match matching[..] {
+        [file] => Ok(Layout::Records { file: file.to_owned(), format }),
+        [] => Err(Wrong::new(format!("there is no such file in `{}`: {}", params.source, some_names(names)))),
+        _ => Err(Wrong::new(format!(
+            "there are {} such files in `{}`: {}",
+            matching.len(),
+            params.source,
+            some_names(&matching)
+        ))
+        .help("choose one with `include`, or name the file itself as `source`")),
+    }
+}
+
+/// The folder of a file, with a `/` at its end; empty for the root.
+pub fn folder(name: &str) -> &str {
+    name.rfind('/').map_or("", |at| &name[..=at])
+}
+
+fn some_names(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown}, … ({} files)", names.len()) } else { shown }
+}
+
+/// The patterns that files must match: those of the user, or those of the format.
+pub fn patterns(params: &Params) -> Result<Option<GlobSet>, Problem> {
+    let patterns: Vec<&str> = match params.format {
+        _ if !params.include.is_empty() => params.include.iter().map(String::as_str).collect(),
+        Format::Model | Format::Adapter => MODEL_FILES.to_vec(),
+        _ => return Ok(None),
+    };
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        // As in .gitignore: a pattern without a slash is about names, at any depth.
+        let anchored = if pattern.contains('/') { pattern.to_owned() } else { format!("**/{pattern}") };
+        let glob = GlobBuilder::new(&anchored).literal_separator(true).build();
+        set.add(glob.map_err(|error| {
+            Problem::param("include", format!("`{pattern}` is not a pattern: {}", error.kind()))
+                .help("`*` stands for any characters, `**` for any folders, `{a,b}` for either")
+        })?);
+    }
+    set.build().map(Some).map_err(|error| Problem::param("include", error.to_string()))
+}

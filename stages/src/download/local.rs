@@ -1,0 +1,144 @@
+//! Files of this machine: listing, hashing, reading and copying them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use globset::GlobSet;
+use pipe_engine::cell::Cell;
+use pipe_engine::problem::{Failure, Problem, nearest};
+use pipe_engine::stage::SourceFile;
+use pipe_engine::step::Sink;
+use pipe_engine::{Digest, StatIndex};
+use rayon::prelude::*;
+use walkdir::WalkDir;
+
+/// A file at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalFile {
+    /// Path relative to the source, with `/`.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What planning saw, of a file of the user's; fetched files were checked as they came.
+    pub seen: Option<SourceFile>,
+}
+
+impl LocalFile {
+    /// A file that has not been looked into yet.
+    pub fn new(name: impl Into<String>, path: PathBuf) -> Self {
+        Self { name: name.into(), path, seen: None }
+    }
+
+    /// A file that planning has seen.
+    pub fn of(file: &SourceFile) -> Self {
+        Self { name: file.name.clone(), path: file.path.clone(), seen: Some(file.clone()) }
+    }
+
+    /// The file as the cell of an image column, broken or not.
+    pub fn image(&self) -> Result<Cell, Failure> {
+        match &self.seen {
+            Some(file) => Ok(Cell::ImageFile(file.clone())),
+            None => fs::read(&self.path).map(Cell::NewImage).map_err(|error| Failure::io("read", &self.path, &error)),
+        }
+    }
+
+    /// Checks that it still holds what planning saw.
+    pub fn verify(&self) -> Result<(), Failure> {
+        if self.seen.is_none() {
+            return Ok(());
+        }
+        let found =
+            StatIndex::in_memory().digest(&self.path).map_err(|error| Failure::io("read", &self.path, &error))?;
+        self.expect(found.digest)
+    }
+
+    fn expect(&self, digest: Digest) -> Result<(), Failure> {
+        match &self.seen {
+            Some(seen) if seen.digest != digest => {
+                let message = format!("{} changed after the run was planned", self.path.display());
+                Err(Failure::transient(message).help("run again"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The files of a source that match the patterns, sorted by name. Hidden ones (`.git`, `.DS_Store`) are left out.
+pub fn list(path: &Path, patterns: Option<&GlobSet>) -> Result<Vec<LocalFile>, Problem> {
+    let meta = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if !meta.is_dir() {
+        File::open(path).map_err(|error| unreadable(path, &error))?;
+        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| not_text(path))?;
+        return Ok(vec![LocalFile::new(name, path.to_owned())]);
+    }
+    let mut files = Vec::new();
+    let visible =
+        |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
+    for entry in WalkDir::new(path).follow_links(true).into_iter().filter_entry(visible) {
+        let entry = entry.map_err(|error| Problem::param("source", format!("cannot list it: {error}")))?;
+        if entry.file_type().is_file() {
+            let inside = entry.path().strip_prefix(path).unwrap_or(entry.path());
+            let name = inside.to_str().ok_or_else(|| not_text(entry.path()))?.to_owned();
+            if patterns.is_none_or(|patterns| patterns.is_match(&name)) {
+                files.push(LocalFile::new(name, entry.into_path()));
+            }
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+fn not_text(path: &Path) -> Problem {
+    Problem::param("source", format!("the name of {} is not UTF-8", path.display()))
+}
+
+/// Says what cannot be read, and what lies near where it was sought.
+fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    let problem = Problem::param("source", format!("cannot read {}: {error}", path.display()));
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return problem;
+    }
+    let Some(existing) = path.ancestors().skip(1).find(|folder| folder.is_dir()) else { return problem };
+    let sought = path.strip_prefix(existing).ok().and_then(|rest| rest.iter().next()).and_then(|name| name.to_str());
+    let entries = fs::read_dir(existing).into_iter().flatten().filter_map(Result::ok);
+    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    match sought.and_then(|sought| nearest(sought, names.iter().map(String::as_str))) {
+        Some(near) => problem.help(format!("did you mean {}?", existing.join(near).display())),
+        None => problem.help(format!("{} exists, and has no `{}`", existing.display(), sought.unwrap_or_default())),
+    }
+}
+
+/// Hashes the files on all cores, reading only those that may have changed since the last look.
+pub fn digests(files: &[LocalFile], index: &StatIndex) -> Result<Vec<SourceFile>, Problem> {
+    let hash = |file: &LocalFile| {
+        let found = index.digest(&file.path).map_err(|error| unreadable(&file.path, &error))?;
+        Ok(SourceFile { name: file.name.clone(), path: file.path.clone(), digest: found.digest, len: found.len })
+    };
+    let mut hashed: Vec<SourceFile> = files.par_iter().map(hash).collect::<Result<_, _>>()?;
+    hashed.sort_by(|a, b| a.name.cmp(&b.name));
+    hashed.dedup_by(|a, b| a.name == b.name);
+    Ok(hashed)
+}
+
+/// Puts the files below `dir`: fetched ones by moving them, the user's by copying, checked to be what planning saw. The user's are never
+/// linked: a later edit of the file would change the artifact.
+pub fn put(files: &[LocalFile], dir: &Path, sink: &dyn Sink) -> Result<(), Failure> {
+    let index = StatIndex::in_memory();
+    for (done, file) in files.iter().enumerate() {
+        if sink.cancelled() {
+            return Err(Failure::interrupted());
+        }
+        sink.progress(done as u64, files.len() as u64, &file.name);
+        let target = dir.join(&file.name);
+        let parent = target.parent().unwrap_or(dir);
+        fs::create_dir_all(parent).map_err(|error| Failure::io("create", parent, &error))?;
+        if file.seen.is_none() && fs::rename(&file.path, &target).is_ok() {
+            continue;
+        }
+        fs::copy(&file.path, &target).map_err(|error| Failure::io("copy", &file.path, &error))?;
+        let copied = index.digest(&target).map_err(|error| Failure::io("read", &target, &error))?;
+        file.expect(copied.digest)?;
+    }
+    sink.progress(files.len() as u64, files.len() as u64, "");
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! `download`: brings data, models and files in from outside.
+//!
+//! Planning *resolves* the source: local files to their digests, remote ones to the checksum or commit they are pinned by (without a network).
+//! Running fetches what is remote and gives a dataset, a model or files. What is brought in decides the key, not where it lies.
+//! Knows nothing of what is done with it.
+
+mod archive;
+mod http;
+mod hub;
+mod layout;
+mod local;
+mod remote;
+#[cfg(test)]
+mod remote_tests;
+mod rows;
+mod schema;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pipe_engine::cell::ColumnType;
+use pipe_engine::problem::{Failure, Problem};
+use pipe_engine::source::SourceContext;
+use pipe_engine::stage::{
+    Contract, Declare, Execute, Port, Resolution, ResolveContext, Resources, Stage, params_schema,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::kinds;
+use archive::Archive;
+use layout::{Layout, Wrong};
+use local::LocalFile;
+use source::Source;
+
+/// The row of the stage table.
+pub const STAGE: Stage = Stage {
+    name: "download",
+    version: 1,
+    about: "brings in a dataset, a model or files, from this machine or a pinned place on the network",
+    inputs: &[],
+    outputs: &[Port::one(OUTPUT, &["*"], "what was brought in")],
+    params: params_schema::<Params>,
+    resources: Resources::NET,
+    resolve: Some(resolve),
+    declare,
+    execute: Execute::Source(execute),
+};
+
+const OUTPUT: &str = "data";
+
+/// The parameters of `download`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// Where it lies: a folder, an archive (.zip, .tar, .tar.gz) or a file (.jsonl, .csv, …) beside the pipeline; `https://…` with
+    /// its `sha256`; or `hf://owner/name@commit`, `hf://datasets/owner/name@commit`.
+    #[schemars(length(min = 1), extend("x-performance" = true))]
+    source: String,
+    /// The SHA-256 of the file at an `https://` address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+    sha256: Option<String>,
+    /// What to make of it; `auto` tells by the names of local files, takes a model from the Hub, and must be said of archives.
+    #[serde(default)]
+    format: Format,
+    /// The column that holds the id of a row; without one, `id` where there is such a column, the path of an image, or a digest of the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// The columns and their types, such as `{ caption = "text", image = "image" }`; others are then left out. Images are paths relative
+    /// to the file that names them. Without it, the types are told by the first thousand records of a local file; of what is not local they must be said.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    columns: BTreeMap<String, ColumnType>,
+    /// Only the files that match one of these patterns: `*.png` (at any depth), `train/**`. A model has by default only
+    /// safetensors, configuration and tokenizer files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    include: Vec<String>,
+    /// Bytes that may be downloaded, and that archives may unpack to.
+    #[serde(default = "max_bytes")]
+    #[schemars(range(min = 1), extend("x-performance" = true))]
+    max_bytes: u64,
+}
+
+fn max_bytes() -> u64 {
+    64 << 30
+}
+
+/// What to make of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Tell by the names of the files.
+    #[default]
+    Auto,
+    /// A dataset of the images of a folder, with columns from metadata.jsonl or metadata.csv.
+    Images,
+    /// A dataset of the objects of a JSON Lines file.
+    Jsonl,
+    /// A dataset of the rows of a CSV file.
+    Csv,
+    /// A model in the layout of Hugging Face.
+    Model,
+    /// A LoRA adapter in the layout of PEFT.
+    Adapter,
+    /// The files as they are.
+    Files,
+}
+
+impl Format {
+    const NAMES: &[(Self, &'static str)] = &[
+        (Self::Auto, "auto"),
+        (Self::Images, "images"),
+        (Self::Jsonl, "jsonl"),
+        (Self::Csv, "csv"),
+        (Self::Model, "model"),
+        (Self::Adapter, "adapter"),
+        (Self::Files, "files"),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(format, _)| *format == self).map_or("", |(_, name)| name)
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, other)| *other == name).map(|(format, _)| *format)
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Images | Self::Jsonl | Self::Csv => kinds::DATASET,
+            Self::Model => kinds::MODEL,
+            Self::Adapter => kinds::ADAPTER,
+            Self::Auto | Self::Files => kinds::FILES,
+        }
+    }
+}
+
+fn resolve(context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
+    let params: Params = context.params()?;
+    let source = Source::parse(&params.source, context.base)?;
+    if params.sha256.is_some() && !matches!(source, Source::Web(_)) {
+        return Err(Problem::param("sha256", "only a file at an https:// address is checked by `sha256`")
+            .help("local files are known by their content, and the Hub's by their commit"));
+    }
+    match &source {
+        Source::Local(path) if !is_archive(path) => local_resolution(path, context, &params),
+        Source::Local(path) => {
+            let files = local::digests(&local::list(path, None)?, context.index)?;
+            Ok(Resolution { files, ..remote::resolution(&source, &params)? })
+        }
+        Source::Web(_) | Source::Hub(_) => remote::resolution(&source, &params),
+    }
+}
+
+fn local_resolution(path: &Path, context: &ResolveContext<'_>, params: &Params) -> Result<Resolution, Problem> {
+    let mut files = local::list(path, layout::patterns(params)?.as_ref())?;
+    let layout = Layout::of(&files, params).map_err(Wrong::problem)?;
+    let all = files.len();
+    files.retain(|file| layout.uses(&file.name));
+    let mut told = schema::tell(&layout, &files, params)?;
+    let format = layout.format().name();
+    if files.len() < all {
+        told.notes.push(format!("{} of {all} files are left out: they are no {format}", all - files.len()));
+    }
+    files.extend(schema::referenced_images(&layout, &files, params)?);
+    let files = local::digests(&files, context.index)?;
+    Ok(Resolution { pin: format.to_owned(), files, schema: told.schema, notes: told.notes })
+}
+
+fn is_archive(path: &Path) -> bool {
+    Archive::of(&path.to_string_lossy()).is_some() && !path.is_dir()
+}
+
+/// The format that planning settled on: the last word of what it pinned.
+fn settled(resolution: &Resolution, params: &Params) -> Format {
+    resolution.pin.rsplit(' ').next().and_then(Format::named).unwrap_or(params.format)
+}
+
+fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {
+    let params: Params = step.params()?;
+    let resolution = step.resolution.ok_or_else(|| Problem::step("`download` was not resolved"))?;
+    Ok(match settled(resolution, &params).kind() {
+        kinds::DATASET => Contract::default().gives_dataset(OUTPUT, resolution.schema.clone().unwrap_or_default()),
+        kind => Contract::default().gives(OUTPUT, kind),
+    })
+}
+
+fn execute(context: &SourceContext<'_>) -> Result<(), Failure> {
+    let mut params: Params = context.params()?;
+    params.format = settled(context.resolution, &params);
+    let source = Source::parse(&params.source, context.base).map_err(|problem| Failure::input(problem.message))?;
+    let files = match &source {
+        Source::Local(path) if !is_archive(path) => context.resolution.files.iter().map(LocalFile::of).collect(),
+        _ => remote::fetch(context, &source, &params)?,
+    };
+    let layout = Layout::of(&files, &params).map_err(Wrong::failure)?;
+    match layout.format().kind() {
+        kinds::DATASET => {
+            let schema = context.resolution.schema.clone().unwrap_or_default();
+            rows::give(context, &rows::Making { layout, files, params, schema })
+        }
+        kind => give_files(context, &files, kind),
+    }
+}
+
+fn give_files(context: &SourceContext<'_>, files: &[LocalFile], kind: &str) -> Result<(), Failure> {
+    let output =
+        context.outputs.get(OUTPUT).ok_or_else(|| Failure::internal(format!("there is no output port `{OUTPUT}`")))?;
+    local::put(files, output, context.sink)?;
+    match kinds::find(kind) {
+        Some(kind) => kind.check_dir(output),
+        None => Err(Failure::internal(format!("there is no kind `{kind}`"))),
+    }
+}

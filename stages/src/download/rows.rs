@@ -1,0 +1,161 @@
+//! Rows of a dataset made of files: the images of a folder with their metadata, or the records of a file.
+//!
+//! A record or image that cannot be read is a bad row, named by `file:line` or path; it never ends the download.
+
+use std::collections::{HashMap, HashSet};
+
+use pipe_engine::cell::{Cell, Row, Schema};
+use pipe_engine::problem::{Failure, nearest};
+use pipe_engine::source::{BadRow, SourceContext};
+use serde_json::Value;
+
+use super::layout::{Layout, folder};
+use super::local::LocalFile;
+use super::schema::{self, FILE_NAME, IMAGE};
+use super::{OUTPUT, Params};
+use crate::image_file::has_image_extension;
+use crate::record_rows::{Found, Images, RowMaker, bad_record, bad_row, id_of, unreadable};
+use crate::records::{Record, RecordFormat};
+
+/// All that a dataset is made from.
+pub struct Making {
+    /// What the files are.
+    pub layout: Layout,
+    /// The files.
+    pub files: Vec<LocalFile>,
+    /// How to read them.
+    pub params: Params,
+    /// The columns to give.
+    pub schema: Schema,
+}
+
+/// Reads the files and hands the dataset over.
+pub fn give(context: &SourceContext<'_>, making: &Making) -> Result<(), Failure> {
+    for (name, _) in making.layout.tables() {
+        making.file(name).map_or(Ok(()), LocalFile::verify)?;
+    }
+    let sink = context.sink;
+    let total = making.files.len() as u64;
+    let mut ids = HashSet::new();
+    let mut rows = (0..).zip(making.found()?).take_while(|_| !sink.cancelled()).map(|(done, found)| {
+        if done % 1000 == 0 {
+            sink.progress(done, total.max(done), "");
+        }
+        let (row, at) = found?;
+        if ids.insert(row.id.clone()) {
+            Ok(row)
+        } else {
+            Err(bad_row(at, "id: duplicate", format!("an earlier row has the id `{}`", row.id)))
+        }
+    });
+    context.datasets.dataset(OUTPUT, &making.schema, &mut rows)?;
+    if sink.cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
+}
+
+/// What the files of metadata say.
+#[derive(Default)]
+struct Metadata {
+    /// The records about images, by the name of the image, each with the index of its maker.
+    about: HashMap<String, (usize, Record)>,
+    /// Records that are about none.
+    bad: Vec<BadRow>,
+}
+
+impl Making {
+    fn file(&self, name: &str) -> Option<&LocalFile> {
+        self.files.iter().find(|file| file.name == name)
+    }
+
+    fn found(&self) -> Result<Box<dyn Iterator<Item = Found> + '_>, Failure> {
+        match &self.layout {
+            Layout::Records { file, format } => {
+                let id = match &self.params.id {
+                    Some(id) => Some(id.as_str()),
+                    None => schema::has_id(file, *format, &self.files)?.then_some("id"),
+                };
+                let records = schema::open(file, *format, &self.files)?;
+                Ok(Box::new(self.maker(file, *format, id).rows(records)))
+            }
+            Layout::Images { .. } => self.image_rows(),
+            Layout::Model | Layout::Adapter | Layout::Files => Err(Failure::internal("files are no dataset")),
+        }
+    }
+
+    /// What makes rows of a file of records; images lie beside it.
+    fn maker<'a>(&'a self, file: &'a str, format: RecordFormat, id: Option<&'a str>) -> RowMaker<'a> {
+        let files: HashMap<&str, &LocalFile> =
+            self.files.iter().filter_map(|image| Some((image.name.strip_prefix(folder(file))?, image))).collect();
+        let images: Images<'a> =
+            Box::new(move |path| files.get(path.trim_start_matches("./")).map(|file| file.image()));
+        RowMaker { file, format, id, schema: &self.schema, images }
+    }
+
+    fn image_rows(&self) -> Result<Box<dyn Iterator<Item = Found> + '_>, Failure> {
+        let tables = self.layout.tables();
+        let makers: Vec<RowMaker<'_>> =
+            tables.into_iter().map(|(file, format)| self.maker(file, format, None)).collect();
+        let Metadata { about, bad } = self.metadata(&makers)?;
+        let images = self.files.iter().filter(|file| has_image_extension(&file.name));
+        let rows = images.map(move |file| {
+            let known = about.get(&file.name).map(|(maker, record)| (&makers[*maker], record));
+            self.image_row(file, known)
+        });
+        Ok(Box::new(bad.into_iter().map(Err).chain(rows)))
+    }
+
+    fn image_row(&self, file: &LocalFile, about: Option<(&RowMaker<'_>, &Record)>) -> Found {
+        let mut image = Some(file.image().map_err(|failure| unreadable(&file.name, &failure))?);
+        let id = match (&self.params.id, about) {
+            (None, _) => Ok(file.name.clone()),
+            (Some(column), Some((_, record))) => id_of(record, column),
+            (Some(column), None) => Err(format!("no metadata, and so no `{column}`")),
+        };
+        let id = id.map_err(|message| bad_row(file.name.clone(), "id: missing", message))?;
+        let mut cells = Vec::with_capacity(self.schema.0.len());
+        for (column, column_type) in &self.schema.0 {
+            cells.push(match (image.take_if(|_| column == IMAGE), about) {
+                (Some(image), _) => image,
+                (None, None) => Cell::Null,
+                (None, Some((maker, record))) => {
+                    maker.cell(record, column, *column_type, &format!("{}:{}", maker.file, record.line))?
+                }
+            });
+        }
+        Ok((Row { id, cells }, file.name.clone()))
+    }
+
+    fn metadata(&self, makers: &[RowMaker<'_>]) -> Result<Metadata, Failure> {
+        let mut all = Metadata::default();
+        let names: HashSet<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
+        for (index, RowMaker { file, format, .. }) in makers.iter().enumerate() {
+            for record in schema::open(file, *format, &self.files)? {
+                let found = record.map_err(|bad| bad_record(file, bad)).and_then(|record| {
+                    let at = format!("{file}:{}", record.line);
+                    let image =
+                        image_of(file, &record, &names).map_err(|(class, why)| bad_row(at.clone(), class, why))?;
+                    if all.about.contains_key(&image) {
+                        return Err(bad_row(at, "metadata: duplicate", format!("an earlier record is about {image}")));
+                    }
+                    all.about.insert(image, (index, record));
+                    Ok(())
+                });
+                all.bad.extend(found.err());
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The image that a record of the file `table` is about; else the class and the reason.
+fn image_of(table: &str, record: &Record, names: &HashSet<&str>) -> Result<String, (&'static str, String)> {
+    let Some(name) = record.values.get(FILE_NAME).and_then(Value::as_str) else {
+        return Err(("metadata: no file name", format!("it has no text `{FILE_NAME}`")));
+    };
+    let image = format!("{}{}", folder(table), name.trim_start_matches("./"));
+    if names.contains(image.as_str()) {
+        return Ok(image);
+    }
+    let near = nearest(&image, names.iter().copied());
+    let hint = near.map_or_else(String::new, |near| format!("; there is {near}"));
+    Err(("image: missing", format!("there is no image {image}{hint}")))
+}

@@ -1,2 +1,51 @@
-//! The `pipe` command.
-fn main() {}
+//! The `pipe` command: arguments in, events and tables out. Links no libtorch.
+
+mod args;
+mod commands;
+mod error;
+mod exit;
+mod report;
+mod session;
+mod text;
+
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use error::CliError;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    interruptible();
+    let result = match &cli.command {
+        Command::Run(args) => commands::run::run(args, cli.json),
+        Command::Plan(args) => commands::plan::plan(args, cli.json),
+        Command::Check(args) => commands::check::check(args, cli.json),
+        Command::Stages { name } => commands::stages::stages(name.as_deref(), cli.json),
+        Command::Show(args) => commands::show::show(args, cli.json),
+        Command::Export(args) => commands::export::export(args, cli.json),
+    };
+    ExitCode::from(result.unwrap_or_else(|error| complain(&error, cli.json)))
+}
+
+/// The first interruption ends the run in order, the second at once.
+fn interruptible() {
+    let handler = || {
+        if session::CANCEL.swap(true, Ordering::Relaxed) {
+            std::process::exit(exit::INTERRUPTED.into());
+        }
+    };
+    // Without a handler an interruption ends the program at once, which the store survives.
+    let _ = ctrlc::set_handler(handler);
+}
+
+fn complain(error: &CliError, json: bool) -> u8 {
+    if json {
+        text::out(&error.json().to_string());
+    } else {
+        text::err(&error.render());
+    }
+    error.code()
+}

@@ -1,0 +1,57 @@
+//! `pipe export`: what a step gave, as files that people and other programs open.
+
+use pipe_engine::artifact::Manifest;
+use pipe_engine::dataset;
+use pipe_engine::problem::Failure;
+use pipe_engine::run::find_all;
+use pipe_engine::step::FileSet;
+
+use super::show::{locate, not_there, output};
+use crate::args::ExportArgs;
+use crate::error::CliError;
+use crate::session::Session;
+use crate::{exit, text};
+
+/// Exports an artifact: a dataset as `rows.jsonl` and images, anything else as the files it holds.
+pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
+    let session = Session::open(&args.spec)?;
+    let (at, port) = locate(&session.graph, &args.step)?;
+    let found = session.look(|context| find_all(&session.graph, context))?;
+    let step = &session.graph.steps[at];
+    let found = found[at].as_ref().ok_or_else(|| not_there(&step.name))?;
+    let artifact = output(step, found, port.as_deref())?;
+    make_empty(&args.directory)?;
+    let what = match artifact.manifest.as_ref() {
+        Manifest::Dataset(rows) => {
+            let view = dataset::view(&session.store, rows, None)?;
+            pipe_stages::layout::export(&view, &args.directory)?;
+            text::count(view.rows, "row")
+        }
+        Manifest::Files(manifest) => {
+            let mut files = FileSet::default();
+            for (name, entry) in &manifest.files {
+                files.0.insert(name.clone(), dataset::locate(&session.store, &entry.digest)?);
+            }
+            files.materialise(&args.directory)?;
+            text::count(manifest.files.len() as u64, "file")
+        }
+    };
+    if json {
+        let value = serde_json::json!({ "directory": args.directory, "kind": artifact.manifest.kind(), "digest": artifact.digest });
+        text::out(&value.to_string());
+    } else {
+        text::out(&format!("{}: {what} of {} ({})", args.directory.display(), args.step, artifact.manifest.kind()));
+    }
+    Ok(exit::DONE)
+}
+
+/// Nothing of the user's is ever overwritten.
+fn make_empty(directory: &std::path::Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory).map_err(|error| Failure::io("create", directory, &error))?;
+    let mut entries = std::fs::read_dir(directory).map_err(|error| Failure::io("read", directory, &error))?;
+    if entries.next().is_some() {
+        let message = format!("{} is not empty", directory.display());
+        return Err(Failure::input(message).help("name a directory that does not exist yet"));
+    }
+    Ok(())
+}

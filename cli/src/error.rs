@@ -1,0 +1,111 @@
+//! Everything that ends a command early, with its exit code and the way it is shown.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use pipe_engine::problem::Failure;
+use pipe_engine::spec::{Diagnostic, SpecError};
+
+use crate::exit;
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub enum CliError {
+    /// The pipeline, or what the command line asks of it.
+    Spec(SpecError),
+    /// The store.
+    Store(String),
+    /// A step, or something that acts like one.
+    Failure(Failure),
+}
+
+impl From<SpecError> for CliError {
+    fn from(error: SpecError) -> Self {
+        Self::Spec(error)
+    }
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<pipe_cache::StoreError> for CliError {
+    fn from(error: pipe_cache::StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl CliError {
+    /// The exit code.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Spec(SpecError::Override { .. }) => exit::USAGE,
+            Self::Spec(_) => exit::PIPELINE,
+            Self::Store(_) => exit::STORE,
+            Self::Failure(_) => exit::FAILED,
+        }
+    }
+
+    /// The text for a person.
+    pub fn render(&self) -> String {
+        match self {
+            Self::Spec(SpecError::Wrong(diagnostics)) => {
+                let mut texts: Vec<String> = diagnostics.iter().map(snippet).collect();
+                if texts.len() > 1 {
+                    texts.push(format!("{} mistakes; nothing ran", texts.len()));
+                }
+                texts.join("\n\n")
+            }
+            Self::Spec(SpecError::Override { message, help }) => plain(message, help.as_deref()),
+            Self::Spec(error) => plain(&error.to_string(), None),
+            Self::Store(message) => plain(message, None),
+            Self::Failure(failure) => plain(&failure.to_string(), failure.help.as_deref()),
+        }
+    }
+
+    /// The same for a program.
+    pub fn json(&self) -> serde_json::Value {
+        let problems: Vec<serde_json::Value> = match self {
+            Self::Spec(SpecError::Wrong(diagnostics)) => diagnostics.iter().map(diagnostic_json).collect(),
+            Self::Spec(SpecError::Override { message, help }) => {
+                vec![serde_json::json!({ "message": message, "help": help })]
+            }
+            Self::Failure(failure) => vec![serde_json::json!({ "message": failure.to_string(), "help": failure.help })],
+            Self::Spec(error) => vec![serde_json::json!({ "message": error.to_string() })],
+            Self::Store(message) => vec![serde_json::json!({ "message": message })],
+        };
+        serde_json::json!({ "error": { "code": self.code(), "problems": problems } })
+    }
+}
+
+fn diagnostic_json(diagnostic: &Diagnostic) -> serde_json::Value {
+    let (line, column) = diagnostic.file.position(diagnostic.span.start);
+    serde_json::json!({
+        "file": diagnostic.file.path,
+        "line": line,
+        "column": column,
+        "message": diagnostic.message,
+        "help": diagnostic.help,
+    })
+}
+
+fn plain(message: &str, help: Option<&str>) -> String {
+    let mut text = format!("error: {message}");
+    if let Some(help) = help {
+        text = format!("{text}\n  = help: {help}");
+    }
+    text
+}
+
+/// A complaint with the lines it is about, as compilers show them.
+fn snippet(diagnostic: &Diagnostic) -> String {
+    let path = diagnostic.file.path.display().to_string();
+    let span =
+        diagnostic.span.start.min(diagnostic.file.text.len())..diagnostic.span.end.min(diagnostic.file.text.len());
+    let source = Snippet::source(&*diagnostic.file.text).path(&path).annotation(AnnotationKind::Primary.span(span));
+    let mut group = Group::with_title(Level::ERROR.primary_title(&diagnostic.message)).element(source);
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.message(help));
+    }
+    Renderer::plain().render(&[group])
+}

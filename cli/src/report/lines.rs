@@ -1,0 +1,58 @@
+//! Plain lines, for logs and pipes: a line when a step starts, one when it ends, and at most one every ten seconds between.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pipe_engine::event::{Event, Reporter};
+use pipe_engine::step::Level;
+
+use super::words;
+use crate::text;
+
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Prints lines to standard error.
+pub struct PlainLines {
+    /// When each running step was last heard of.
+    heard: Mutex<HashMap<String, Instant>>,
+}
+
+impl PlainLines {
+    /// Nothing printed yet.
+    pub fn new() -> Self {
+        Self { heard: Mutex::default() }
+    }
+
+    /// Whether it is time for another line on this step.
+    fn due(&self, step: &str) -> bool {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = heard.entry(step.to_owned()).or_insert_with(Instant::now);
+        let due = last.elapsed() >= EVERY;
+        if due {
+            *last = Instant::now();
+        }
+        due
+    }
+}
+
+impl Reporter for PlainLines {
+    fn report(&self, event: &Event) {
+        match event {
+            Event::StepStarted { step, stage, .. } => {
+                self.due(step);
+                text::err(&format!("{step}: {stage} …"));
+            }
+            Event::Progress { step, done, total, note } if self.due(step) => {
+                text::err(&format!("{step}: {done} of {total}  {note}"));
+            }
+            Event::StepDone { step, report } => text::err(&format!("{step}: {}", words::done(report))),
+            Event::StepFailed { step, .. } => text::err(&format!("{step}: FAILED")),
+            Event::Log { step, level: Level::Warning, message } => text::err(&format!("{step}: warning: {message}")),
+            Event::RunFinished { executed, reused, seconds, .. } => {
+                text::err(&format!("{executed} executed, {reused} reused, {}", text::duration(*seconds)));
+            }
+            _ => {}
+        }
+    }
+}

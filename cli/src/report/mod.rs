@@ -1,0 +1,10 @@
+//! Showing events: bars on a terminal, plain lines elsewhere, JSON for programs.
+
+mod bars;
+mod json;
+mod lines;
+mod words;
+
+pub use bars::Bars;
+pub use json::JsonLines;
+pub use lines::PlainLines;

@@ -1,0 +1,115 @@
+//! What every command on a pipeline needs: the checked graph, the store, the worker's whereabouts, the credentials.
+//!
+//! The only place that reads the environment.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use pipe_cache::Store;
+use pipe_engine::event::{Event, Events, Reporter};
+use pipe_engine::graph::{self, Graph};
+use pipe_engine::run::Context;
+use pipe_engine::source::{Credentials, Secret};
+use pipe_engine::spec::{Overrides, Spec};
+use pipe_engine::worker::client::{WorkerSetup, Workers};
+
+use crate::args::SpecArgs;
+use crate::error::CliError;
+
+/// Credentials and endpoints that sources may ask for, from environment variables of the same names.
+const CREDENTIALS: [&str; 2] = ["HF_TOKEN", "HF_ENDPOINT"];
+
+/// Set when the user interrupts.
+pub static CANCEL: AtomicBool = AtomicBool::new(false);
+
+/// An open pipeline.
+pub struct Session {
+    /// The checked pipeline.
+    pub graph: Graph,
+    /// Its store.
+    pub store: Store,
+    workers: Workers,
+    credentials: Credentials,
+}
+
+impl Session {
+    /// Opens a pipeline and its store.
+    pub fn open(args: &SpecArgs) -> Result<Self, CliError> {
+        Self::with_worker(args, None, None)
+    }
+
+    /// Opens a pipeline, its store, and says how the worker is started.
+    pub fn with_worker(args: &SpecArgs, worker: Option<PathBuf>, threads: Option<usize>) -> Result<Self, CliError> {
+        let overrides = Overrides { profile: args.profile.clone(), set: args.set.clone() };
+        let spec = Spec::load(&args.spec, &overrides)?;
+        let store = Store::open(&args.store.clone().unwrap_or_else(|| spec.base().join(".pipe")))?;
+        let index = store.stat_index();
+        let graph = graph::check(&spec, pipe_stages::TABLE, &index);
+        // An index that cannot be kept costs the next run some reading.
+        let _ = index.save();
+        let setup = WorkerSetup {
+            program: worker.unwrap_or_else(default_worker),
+            device: device(&args.device),
+            threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
+            environment: worker_environment(),
+        };
+        Ok(Self { graph: graph?, store, workers: Workers::new(setup), credentials: credentials() })
+    }
+
+    /// What the engine works with.
+    pub fn context<'a>(&'a self, events: &'a Events<'a>, keep_going: bool) -> Context<'a> {
+        Context {
+            store: &self.store,
+            workers: &self.workers,
+            base: &self.graph.base,
+            credentials: &self.credentials,
+            events,
+            cancel: &CANCEL,
+            keep_going,
+        }
+    }
+
+    /// Calls `action` with a context that reports nothing and keeps no log: for commands that only look.
+    pub fn look<T>(&self, action: impl FnOnce(&Context<'_>) -> T) -> T {
+        let events = Events::silent(&Silence);
+        action(&self.context(&events, false))
+    }
+}
+
+struct Silence;
+
+impl Reporter for Silence {
+    fn report(&self, _: &Event) {}
+}
+
+/// `pipe-torch` beside this program, else wherever the system finds it.
+fn default_worker() -> PathBuf {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.canonicalize().ok())
+        .map(|exe| exe.with_file_name("pipe-torch"));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("pipe-torch"))
+}
+
+/// Threads that spin while they wait for each other come to a halt when another program wants the cores too (measured: 12 times
+/// slower at a load of 4 on two cores); sleeping ones lose next to nothing.
+fn worker_environment() -> Vec<(String, String)> {
+    const POLICY: &str = "OMP_WAIT_POLICY";
+    if std::env::var_os(POLICY).is_some() { Vec::new() } else { vec![(POLICY.to_owned(), "passive".to_owned())] }
+}
+
+fn device(wanted: &str) -> String {
+    match wanted {
+        "auto" if Path::new("/dev/nvidia0").exists() => "cuda".to_owned(),
+        "auto" => "cpu".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn credentials() -> Credentials {
+    let found = CREDENTIALS.iter().filter_map(|name| {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some(((*name).to_owned(), Secret::new(value)))
+    });
+    Credentials(found.collect())
+}

@@ -1,0 +1,68 @@
+//! Printing, and small texts: tables, durations, counts. The only place that writes to the terminal besides the bars.
+
+use std::io::Write;
+
+/// Prints a line to standard output. A reader that went away (`| head`) is no error.
+pub fn out(line: &str) {
+    let _ = writeln!(anstream::stdout().lock(), "{line}");
+}
+
+/// Prints a line to standard error.
+pub fn err(line: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
+}
+
+/// Rows of cells, columns padded to the same width.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// `840 ms`, `12.3 s`, `4 min 5 s`, `2 h 3 min`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.9995 => format!("{:.0} ms", s * 1000.0),
+        s if s < 59.95 => format!("{s:.1} s"),
+        s if s < 3599.5 => {
+            let whole = s.round();
+            format!("{:.0} min {:.0} s", (whole / 60.0).floor(), whole % 60.0)
+        }
+        s => {
+            let minutes = (s / 60.0).round();
+            format!("{:.0} h {:.0} min", (minutes / 60.0).floor(), minutes % 60.0)
+        }
+    }
+}
+
+/// `1 row`, `2 rows`.
+pub fn count(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well_at_every_border() {
+        let shown = [0.0004, 0.9994, 0.9996, 59.94, 59.96, 119.6, 3599.0, 3600.0, 7379.0].map(duration);
+        assert_eq!(
+            shown,
+            ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 min 0 s", "2 min 0 s", "59 min 59 s", "1 h 0 min", "2 h 3 min"]
+        );
+    }
+
+    #[test]
+    fn tables_are_aligned_without_trailing_blanks() {
+        let cell = |text: &str| text.to_owned();
+        let rows = [vec![cell("a"), cell("bb")], vec![cell("ccc"), cell("")]];
+        assert_eq!(table(&rows), "a    bb\nccc");
+    }
+}

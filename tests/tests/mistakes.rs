@@ -1,0 +1,134 @@
+//! Every mistake in a pipeline gets an answer with its place, what was expected and the nearest name, before anything runs.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use pipe_tests::Project;
+
+/// A correct pipeline; each test breaks one thing.
+const GOOD: &str = r#"name = "p"
+
+[params]
+size = 8
+
+[profiles.small]
+size = 4
+
+[steps.photos]
+stage = "download"
+source = "photos"
+
+[steps.texts]
+stage = "download"
+source = "texts.jsonl"
+id = "id"
+
+[steps.parts]
+stage = "split"
+inputs = { rows = "texts" }
+parts = { train = 0.5, test = 0.5 }
+
+[steps.thumbnails]
+stage = "resize"
+inputs = { images = "photos" }
+size = "${size}"
+"#;
+
+fn project(spec: &str) -> Project {
+    let project = Project::empty();
+    project.write("p.toml", spec);
+    project.write("texts.jsonl", "{\"id\": \"a\", \"caption\": \"x\"}\n{\"id\": \"b\", \"caption\": \"y\"}\n");
+    // A PNG of one pixel.
+    let png = [
+        0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 0x0d, 0x49, 0x48, 0x44, 0x52, 0, 0, 0, 1, 0, 0, 0, 1,
+        8, 2, 0, 0, 0, 0x90, 0x77, 0x53, 0xde, 0, 0, 0, 0x0c, 0x49, 0x44, 0x41, 0x54, 0x78, 0x9c, 0x63, 0xf8, 0xcf,
+        0xc0, 0, 0, 3, 1, 1, 0, 0xc9, 0xfe, 0x92, 0xef, 0, 0, 0, 0, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82,
+    ];
+    project.write("photos/a.png", png);
+    project
+}
+
+/// What `pipe check` says to the pipeline with `from` replaced by `to`. Nothing may be executed or recorded.
+fn complaint(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "the good pipeline has no {from:?}");
+    let project = project(&GOOD.replacen(from, to, 1));
+    let checked = project.pipe(&["check", "p.toml"]);
+    let run = project.pipe(&["run", "p.toml"]);
+    assert_eq!((checked.code, run.code), (3, 3), "{}", checked.stderr);
+    assert_eq!(checked.stderr, run.stderr);
+    checked.stderr
+}
+
+#[test]
+fn the_good_pipeline_is_good() {
+    let checked = project(GOOD).pipe(&["check", "p.toml"]);
+    assert_eq!((checked.code, checked.stdout.as_str()), (0, "p.toml: 4 steps, nothing wrong\n"), "{}", checked.stderr);
+}
+
+macro_rules! mistakes {
+    ($($name:ident: $from:expr => $to:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(stringify!($name), complaint($from, $to));
+        }
+    )*};
+}
+
+mistakes! {
+    unknown_stage: "stage = \"resize\"" => "stage = \"resise\"";
+    unknown_parameter: "size = \"${size}\"" => "sise = 8\nsize = 8";
+    missing_parameter: "size = \"${size}\"" => "";
+    unknown_step: "inputs = { images = \"photos\" }" => "inputs = { images = \"photo\" }";
+    unknown_input: "inputs = { images = \"photos\" }" => "inputs = { image = \"photos\" }";
+    missing_input: "inputs = { images = \"photos\" }" => "";
+    several_outputs: "inputs = { images = \"photos\" }" => "inputs = { images = \"parts\" }";
+    unknown_output: "inputs = { images = \"photos\" }" => "inputs = { images = \"parts.trian\" }";
+    wrong_kind: "[steps.texts]" => "[steps.model]\nstage = \"download\"\nsource = \"photos\"\nformat = \"files\"\n\n[steps.wrong]\nstage = \"dedup\"\ninputs = { rows = \"model\" }\nby = [\"image\"]\n\n[steps.texts]";
+    image_step_fed_text: "inputs = { images = \"photos\" }" => "inputs = { images = \"texts\" }";
+    missing_column: "[steps.thumbnails]" => "[steps.unique]\nstage = \"dedup\"\ninputs = { rows = \"texts\" }\nby = [\"captoin\"]\n\n[steps.thumbnails]";
+    cycle: "[steps.parts]\nstage = \"split\"\ninputs = { rows = \"texts\" }" => "[steps.loop]\nstage = \"dedup\"\ninputs = { rows = \"parts.train\" }\nby = [\"caption\"]\n\n[steps.parts]\nstage = \"split\"\ninputs = { rows = \"loop\" }";
+    out_of_range: "size = \"${size}\"" => "size = 0";
+    wrong_type: "parts = { train = 0.5, test = 0.5 }" => "parts = 0.5";
+    unknown_choice: "size = \"${size}\"" => "size = 8\nfit = \"pat\"";
+    unreadable_source: "source = \"photos\"" => "source = \"fotos\"";
+    unknown_reference: "size = \"${size}\"" => "size = \"${sise}\"";
+    unknown_name: "[params]" => "[parms]";
+    not_toml: "name = \"p\"" => "name = \"p";
+    several_at_once: "stage = \"split\"" => "stage = \"spilt\"\nwhat = 1";
+}
+
+#[test]
+fn unknown_profile_and_parameter_on_the_command_line() {
+    let project = project(GOOD);
+    let profile = project.pipe(&["check", "p.toml", "--profile", "smal"]);
+    let param = project.pipe(&["check", "p.toml", "--set", "sise=3"]);
+    let step = project.pipe(&["run", "p.toml", "thumbnail"]);
+    assert_eq!((profile.code, param.code, step.code), (2, 2, 2));
+    insta::assert_snapshot!("command_line", [profile.stderr, param.stderr, step.stderr].concat());
+}
+
+#[test]
+fn a_missing_pipeline_is_named() {
+    let missing = Project::empty().pipe(&["check", "none.toml"]);
+    assert_eq!(missing.code, 3);
+    insta::assert_snapshot!("missing_pipeline", missing.stderr);
+}
+
+#[test]
+fn mistakes_for_programs_are_json() {
+    let project = project(&GOOD.replacen("size = \"${size}\"", "size = 0", 1));
+    let checked = project.pipe(&["check", "p.toml", "--json"]);
+    assert_eq!(checked.code, 3);
+    insta::assert_snapshot!("json", checked.stdout);
+}
+
+#[test]
+fn bad_rows_are_counted_and_listed_and_not_fatal() {
+    let project = project(GOOD);
+    project.write("texts.jsonl", "{\"id\": \"a\", \"caption\": \"x\"}\nnot json\n{\"id\": \"a\", \"caption\": \"y\"}\n{\"caption\": \"z\"}\n{\"id\": \"c\", \"caption\": 7}\n");
+    project.write("photos/broken.png", b"\x89PNG\r\n\x1a\n");
+    let run = project.pipe(&["run", "p.toml"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let texts = project.pipe(&["show", "p.toml", "texts", "--left-out"]);
+    let thumbnails = project.pipe(&["show", "p.toml", "thumbnails", "--left-out"]);
+    insta::assert_snapshot!("bad_rows", [texts.stdout, thumbnails.stdout].concat());
+}

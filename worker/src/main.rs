@@ -17,19 +17,42 @@ mod stages;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clap::{CommandFactory, Parser, Subcommand};
 use pipe_engine::worker::serve::serve;
+use pipe_models::{AdapterSource, CausalLm, LoadOptions, ModelFiles};
 
-const VERSION: &str = concat!("pipe-torch ", env!("CARGO_PKG_VERSION"), " (libtorch ", env!("LIBTORCH_VERSION"), ")");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (libtorch ", env!("LIBTORCH_VERSION"), ")");
 
-const ABOUT: &str = "pipe-torch is the part of pipe that computes with libtorch. `pipe` starts it when a step needs it; \
-                     there is nothing to do with it by hand but `pipe-torch --version`.";
+/// The half of `pipe` that computes with libtorch. Without a command it serves `pipe`, which starts it when a step needs it.
+#[derive(Parser)]
+#[command(name = "pipe-torch", version = VERSION, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
 
-/// Wrong arguments, as in `pipe`.
-const USAGE: u8 = 2;
+#[derive(Subcommand)]
+enum Command {
+    /// Compute a language model's logits from file to file, to hold them against another implementation.
+    Forward {
+        /// A directory in the layout of Hugging Face.
+        model: PathBuf,
+        /// An adapter directory in the layout of PEFT.
+        #[arg(long, value_name = "DIR")]
+        adapter: Option<PathBuf>,
+        /// A safetensors file with `input_ids` and, if rows are padded, `attention_mask` (64-bit integers, [rows, length]).
+        #[arg(long, value_name = "FILE")]
+        input: PathBuf,
+        /// The safetensors file to write: `logits`, 32-bit floats, [rows, length, vocabulary].
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
 
 /// Set when there is nothing left to do.
 static IDLE: AtomicBool = AtomicBool::new(false);
@@ -41,28 +64,28 @@ const GRACE: Duration = Duration::from_millis(200);
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] if io::stdin().is_terminal() => say(ABOUT),
-        [] => work(),
-        ["--version" | "-V"] => say(VERSION),
-        _ => {
-            // Nowhere to complain to is no reason to fail otherwise.
-            let _ = writeln!(io::stderr(), "{ABOUT}");
-            return ExitCode::from(USAGE);
+    let done = match Arguments::parse().command {
+        Some(Command::Forward { model, adapter, input, output }) => {
+            forward(&model, adapter.as_deref(), &input, &output).map_err(|error| error.to_string())
         }
+        None if io::stdin().is_terminal() => Arguments::command().print_help().map_err(|error| error.to_string()),
+        None => work().map_err(|error| error.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // Nowhere to complain to is no reason to fail otherwise.
             let _ = writeln!(io::stderr(), "pipe-torch: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn say(text: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{text}")
+fn forward(model: &Path, adapter: Option<&Path>, input: &Path, output: &Path) -> pipe_models::Result<()> {
+    let adapter = adapter.map(ModelFiles::from_dir).transpose()?;
+    let source = adapter.as_ref().map_or(AdapterSource::None, AdapterSource::Files);
+    let options = LoadOptions { adapter: source, ..LoadOptions::cpu() };
+    pipe_models::forward(&CausalLm::load(&ModelFiles::from_dir(model)?, &options)?, input, output)
 }
 
 fn work() -> io::Result<()> {

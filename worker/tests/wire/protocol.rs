@@ -18,9 +18,10 @@ fn it_says_what_it_is() {
     let (code, version, _) = run(&["--version"]);
     assert_eq!(code, Some(0));
     assert!(version.starts_with(concat!("pipe-torch ", env!("CARGO_PKG_VERSION"), " (libtorch 2.")), "{version}");
-    let (code, nothing, about) = run(&["--help"]);
-    assert_eq!((code, nothing.as_str()), (Some(2), ""));
-    assert!(about.starts_with("pipe-torch is the part of pipe"), "{about}");
+    let (code, about, _) = run(&["--help"]);
+    assert_eq!(code, Some(0));
+    assert!(about.starts_with("The half of `pipe` that computes with libtorch"), "{about}");
+    assert_eq!(run(&["what"]).0, Some(2));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use pipe_cache::Store;
+use pipe_cache::{StatIndex, Store};
 use pipe_engine::event::{Event, Events, Reporter};
 use pipe_engine::graph::{self, Graph};
 use pipe_engine::run::Context;
@@ -28,6 +28,7 @@ pub struct Session {
     pub graph: Graph,
     /// Its store.
     pub store: Store,
+    index: StatIndex,
     workers: Workers,
     credentials: Credentials,
 }
@@ -53,7 +54,7 @@ impl Session {
             threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
             environment: worker_environment(),
         };
-        Ok(Self { graph: graph?, store, workers: Workers::new(setup), credentials: credentials() })
+        Ok(Self { graph: graph?, store, index, workers: Workers::new(setup), credentials: credentials() })
     }
 
     /// What the engine works with.
@@ -61,6 +62,7 @@ impl Session {
         Context {
             store: &self.store,
             workers: &self.workers,
+            index: &self.index,
             base: &self.graph.base,
             credentials: &self.credentials,
             events,

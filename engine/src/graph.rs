@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::params;
 use crate::problem::{Problem, nearest};
 use crate::spec::{Diagnostic, InputSpec, Reference, Spec, SpecError, StepSpec};
-use crate::stage::{Contract, DATASET, Declare, Execute, Output, Port, Resolution, ResolveContext, Shape, Stage};
+use crate::stage::{Contract, DATASET, Declare, Output, Port, Resolution, ResolveContext, Shape, Stage};
 
 /// A pipeline ready to be planned.
 pub struct Graph {
@@ -61,6 +61,12 @@ impl Step {
     #[must_use]
     pub fn output(&self, port: &str) -> Option<&Output> {
         self.outputs.iter().find(|output| output.port == port)
+    }
+
+    /// The port of the dataset that a row or table step works on.
+    #[must_use]
+    pub fn primary_port(&self) -> &'static str {
+        self.stage.inputs.first().map_or("", |port| port.name)
     }
 
     /// Indexes of the steps it reads from, each once.
@@ -363,7 +369,7 @@ fn outputs(stage: &Stage, contract: &Contract, shapes: &BTreeMap<String, Vec<Sha
     } else {
         contract.outputs.clone()
     };
-    if !matches!(stage.execute, Execute::Rows(_) | Execute::TorchRows | Execute::Table(_)) {
+    if !stage.execute.transforms() {
         return named;
     }
     let input = stage.inputs.first().and_then(|port| shapes.get(port.name)).and_then(|shapes| shapes.first());

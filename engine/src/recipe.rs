@@ -43,7 +43,7 @@ fn by_port<'a>(inputs: &'a [KnownInput<'a>]) -> Vec<&'a KnownInput<'a>> {
 #[must_use]
 pub fn row_recipe(step: &Step, inputs: &[KnownInput<'_>], device: &str) -> String {
     let mut text = head(step, device);
-    let port = step.stage.inputs.first().map_or("", |port| port.name);
+    let port = step.primary_port();
     for input in by_port(inputs).into_iter().filter(|input| input.port != port) {
         push_input(&mut text, step, input);
     }
@@ -54,7 +54,7 @@ pub fn row_recipe(step: &Step, inputs: &[KnownInput<'_>], device: &str) -> Strin
 /// The columns a row or table step reads of the dataset it works on, in the order its rows have them.
 #[must_use]
 pub fn row_columns(step: &Step) -> &[String] {
-    let port = step.stage.inputs.first().map_or("", |port| port.name);
+    let port = step.primary_port();
     match step.contract.reads.get(port) {
         Some(Reads::Columns(columns)) => columns,
         _ => &[],

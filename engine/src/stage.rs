@@ -130,6 +130,14 @@ pub enum Execute {
     TorchStep,
 }
 
+impl Execute {
+    /// Whether the stage changes a dataset row by row, so that its outputs follow from its input and a delta.
+    #[must_use]
+    pub const fn transforms(&self) -> bool {
+        matches!(self, Self::Rows(_) | Self::TorchRows | Self::Table(_))
+    }
+}
+
 /// The schema of a parameters struct: the one source of names, types, defaults, ranges and documentation.
 ///
 /// A property with the extension `"x-performance": true` (`#[schemars(extend("x-performance" = true))]`) changes

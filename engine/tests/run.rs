@@ -268,6 +268,7 @@ impl Toy {
         let context = Context {
             store: &store,
             workers: &workers,
+            index: &store.stat_index(),
             base: &graph.base,
             credentials: &Credentials::default(),
             events: &events,

@@ -14,7 +14,7 @@ use crate::event::RowCounts;
 use crate::graph::{Graph, Step};
 use crate::problem::Failure;
 use crate::recipe::row_columns;
-use crate::run::evaluate::{find, lineage, prepare, transforms};
+use crate::run::evaluate::{find, lineage, prepare};
 use crate::run::{Artifact, Context, RowScanner, StepResult};
 use crate::stage::{DATASET, Execute};
 use crate::step::Ancestor;
@@ -248,8 +248,8 @@ impl Planner<'_> {
 
     /// The rows a row or table step works on, as far as they are known.
     fn primary_rows(&self, step: &Step) -> Result<Option<Rows>, Failure> {
-        debug_assert!(transforms(step));
-        let port = step.stage.inputs.first().map_or("", |port| port.name);
+        debug_assert!(step.stage.execute.transforms());
+        let port = step.primary_port();
         let Some(edge) = step.inputs.iter().find(|edge| edge.port == port) else { return Ok(None) };
         Ok(match self.output(edge) {
             Output::Known(artifact) => artifact.manifest.as_dataset().map(Rows::of),

@@ -15,7 +15,6 @@ use crate::graph::{Graph, Step};
 use crate::params::semantic;
 use crate::problem::Failure;
 use crate::recipe::{self, KnownInput};
-use crate::stage::Execute;
 use crate::step::Ancestor;
 
 /// What looking at a step showed.
@@ -83,7 +82,7 @@ pub fn lineage(graph: &Graph, at: usize, ancestor: impl Fn(usize) -> Option<Ance
 /// When the store cannot be read or written.
 pub fn find(step: &Step, prepared: &Prepared, store: &Store) -> Result<Option<StepResult>, Failure> {
     let Some(record) = store.lookup(&prepared.key).map_err(store_failure)? else { return Ok(None) };
-    let found = if transforms(step) {
+    let found = if step.stage.execute.transforms() {
         transform::outputs(step, prepared, &record, store)?
     } else {
         load_outputs(&record.outputs, store)
@@ -97,11 +96,6 @@ pub fn find(step: &Step, prepared: &Prepared, store: &Store) -> Result<Option<St
         rows.executed = 0;
     }
     Ok(Some(result(step, prepared, outputs, report)))
-}
-
-/// Whether the step changes a dataset row by row, so that its record holds deltas.
-pub fn transforms(step: &Step) -> bool {
-    matches!(step.stage.execute, Execute::Rows(_) | Execute::TorchRows | Execute::Table(_))
 }
 
 /// The inputs with what a recipe needs to know of them.
@@ -194,7 +188,7 @@ fn all_objects(store: &Store, manifest: &Manifest, holds: impl Fn(&Digest) -> bo
 pub fn forget(step: &Step, inputs: &[Artifact], lineage: Vec<Ancestor>, context: &Context<'_>) {
     let prepared = prepare(step, inputs, lineage, &context.workers.setup().device);
     if let Ok(Some(ActionRecord { outputs, .. })) = context.store.lookup(&prepared.key)
-        && transforms(step)
+        && step.stage.execute.transforms()
     {
         transform::forget(step, &prepared, &outputs, context.store);
     }

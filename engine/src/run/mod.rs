@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use pipe_cache::{Digest, Store};
+use pipe_cache::{Digest, StatIndex, Store};
 
 use crate::artifact::{Manifest, store_failure};
 use crate::event::{Event, Events, StepReport};
@@ -42,6 +42,8 @@ pub struct Context<'a> {
     pub store: &'a Store,
     /// The torch worker.
     pub workers: &'a Workers,
+    /// Digests of local files, as planning found them.
+    pub index: &'a StatIndex,
     /// The directory of the pipeline file.
     pub base: &'a Path,
     /// Tokens and endpoints.

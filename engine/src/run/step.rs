@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use pipe_cache::{ActionRecord, Digest, Store};
+use pipe_cache::{ActionRecord, Digest, StatIndex, Store};
 
 use super::evaluate::{BOOKKEEPING, Prepared, known, result};
 use super::sink::StepSink;
@@ -68,7 +68,7 @@ struct Done {
 }
 
 fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &StepSink<'_>) -> Result<Done, Failure> {
-    let primary = step.stage.inputs.first().map_or("", |port| port.name);
+    let primary = step.primary_port();
     let inputs = inputs(step, prepared, context.store, Some(primary))?;
     let executed = match step.stage.execute {
         Execute::Table(_) => table::execute(step, prepared, &inputs, context, sink)?,
@@ -101,7 +101,7 @@ fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &StepSink
                 credentials: context.credentials,
                 sink,
             })?;
-            unchanged(resolution)?;
+            unchanged(resolution, context.index)?;
         }
         Execute::Step(run) => {
             let task = task(step, prepared, context, &scratch, outputs.clone())?;
@@ -140,8 +140,7 @@ fn output_directories(step: &Step, scratch: &Scratch) -> Result<BTreeMap<String,
 }
 
 /// Source files must still be what planning saw: what changed meanwhile is not recorded as the input.
-fn unchanged(resolution: &Resolution) -> Result<(), Failure> {
-    let index = pipe_cache::StatIndex::in_memory();
+fn unchanged(resolution: &Resolution, index: &StatIndex) -> Result<(), Failure> {
     for file in &resolution.files {
         let now = index.digest(&file.path).map_err(|error| Failure::io("read", &file.path, &error))?;
         if now.digest != file.digest {
@@ -273,7 +272,7 @@ pub(super) fn rows_left_out(
             message: row.failure.message,
         }));
     }
-    if let (true, Some(output)) = (super::evaluate::transforms(step), step.outputs.first()) {
+    if let (true, Some(output)) = (step.stage.execute.transforms(), step.outputs.first()) {
         let (_, input) = transform::primary(step, &prepared.inputs)?;
         let deltas = transform::load_deltas(record, &output.port, store)?;
         for (chunk, delta) in input.chunks.iter().zip(deltas) {

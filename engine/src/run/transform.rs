@@ -23,7 +23,7 @@ use crate::problem::Failure;
 /// # Errors
 /// When there is none, which checking should have found.
 pub fn primary<'a>(step: &Step, inputs: &'a [Artifact]) -> Result<(&'a Artifact, &'a DatasetManifest), Failure> {
-    let port = step.stage.inputs.first().map_or("", |port| port.name);
+    let port = step.primary_port();
     step.inputs
         .iter()
         .zip(inputs)

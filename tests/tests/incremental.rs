@@ -68,19 +68,36 @@ fn a_change_in_a_column_nothing_reads_executes_nothing_but_the_source() {
     assert_eq!(run.executed(), ["pairs"]);
 }
 
+/// Changes the caption of one of the training pairs.
+fn edit_a_text(project: &Project) {
+    let path = project.path("data/descriptions.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let edit = |(n, line): (usize, &str)| {
+        if n == 100 { line.replace("\"caption\": \"", "\"caption\": \"see ") } else { line.to_owned() }
+    };
+    fs::write(&path, text.lines().enumerate().map(edit).collect::<Vec<_>>().join("\n") + "\n").unwrap();
+}
+
 #[test]
 fn one_edited_text_is_one_row() {
     let project = project();
-    let path = project.path("data/descriptions.jsonl");
-    let text = fs::read_to_string(&path).unwrap();
-    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let edited = lines
-        .iter()
-        .enumerate()
-        .map(|(n, l)| if n == 100 { l.replace("\"caption\": \"", "\"caption\": \"see ") } else { l.clone() });
-    fs::write(&path, edited.collect::<Vec<_>>().join("\n") + "\n").unwrap();
+    edit_a_text(&project);
     let run = project.run(&["quickstart.toml", STEPS[0], STEPS[1]]);
     assert_eq!(run.rows_executed("train_tokens"), 1);
+}
+
+/// Which input is written first means nothing: not to the key, not to the plan.
+#[test]
+fn the_order_of_inputs_means_nothing() {
+    let project = project();
+    let spec = fs::read_to_string(project.path("quickstart.toml")).unwrap();
+    let written = "{ rows = \"parts.train\", model = \"base\" }";
+    assert!(spec.contains(written));
+    project.write("quickstart.toml", spec.replace(written, "{ model = \"base\", rows = \"parts.train\" }"));
+    assert!(planned(&project).iter().all(|(_, action, _)| action == "reuse"));
+    edit_a_text(&project);
+    let tokens = planned(&project).into_iter().find(|(step, ..)| step == "train_tokens").unwrap();
+    assert_eq!(tokens.2, Some(1));
 }
 
 #[test]

@@ -179,7 +179,9 @@ impl Planner<'_> {
         let schema = step.outputs.first().and_then(|output| output.schema.clone()).unwrap_or_default();
         let total = input.len();
         let certain = input.is_certain();
-        let others_known = step.inputs.iter().skip(1).all(|edge| matches!(self.output(edge), Output::Known(_)));
+        let primary = step.primary_port();
+        let mut others = step.inputs.iter().filter(|edge| edge.port != primary);
+        let others_known = others.all(|edge| matches!(self.output(edge), Output::Known(_)));
         let (rows, execute) = if others_known {
             let inputs = self.scannable_inputs(step);
             let scanner = RowScanner::new(step, &inputs, self.context.store, &self.context.workers.setup().device)?;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::action::ActionRecord;
 use crate::error::{Context, StoreError};
-use crate::memory::segment_name;
+use crate::memory::{RowMemory, Written, write_merged};
 use crate::pack::{Entry, PackWriter, index_bytes};
 use crate::publish::{Publication, Published, sync_files};
 use crate::store::{Store, encode_record, lock};
@@ -106,6 +107,8 @@ struct Batch {
     packed: Vec<Digest>,
     /// The keys of the first records.
     keys: Vec<Key>,
+    /// The segments of row memory among the objects.
+    memories: Vec<(Arc<RowMemory>, Written)>,
 }
 
 impl Store {
@@ -116,10 +119,15 @@ impl Store {
     /// When something cannot be written; nothing that refers to it is visible then.
     pub fn commit(&self) -> Result<Vec<Key>, StoreError> {
         let _one_at_a_time = lock(&self.committing);
-        let Some(batch) = self.take_batch()? else { return Ok(Vec::new()) };
+        let Some(mut batch) = self.take_batch()? else { return Ok(Vec::new()) };
         let files = batch.pack.iter().map(PathBuf::as_path).chain(batch.objects.asides()).chain(batch.records.asides());
         sync_files(&self.root, files)?;
         batch.objects.link()?;
+        for (memory, written) in batch.memories.drain(..) {
+            memory.published(&written)?;
+            written.remove_replaced();
+        }
+        self.close_memories();
         let published = batch.records.link()?;
         batch.records.remove_asides();
         self.refresh_packs()?;
@@ -163,9 +171,10 @@ impl Store {
 
     fn take_memories(&self, batch: &mut Batch) -> Result<(), StoreError> {
         for memory in self.memories() {
-            if let Some(bytes) = memory.take_unsaved() {
-                let name = memory.directory().join(segment_name(&bytes));
-                batch.objects.write(self.aside(), name, &bytes)?;
+            let aside = self.aside();
+            if let Some(written) = memory.write_fresh(&aside)? {
+                batch.objects.add(aside, written.name.clone());
+                batch.memories.push((memory, written));
             }
         }
         Ok(())
@@ -178,11 +187,11 @@ impl Store {
     pub fn finish(&self) -> Result<Vec<Key>, StoreError> {
         let raced = self.commit()?;
         self.merge_index()?;
-        for memory in self.memories() {
-            if let Some((bytes, replaced)) = memory.merged() {
-                let name = memory.directory().join(segment_name(&bytes));
-                self.publish_one(&name, &bytes)?;
-                replaced.iter().filter(|path| **path != name).for_each(|path| owner::remove(path));
+        for directory in self.take_grown_memories() {
+            let aside = self.aside();
+            if let Some(written) = write_merged(&directory, &aside)? {
+                self.publish_one(aside, &written.name)?;
+                written.remove_replaced();
             }
         }
         Ok(raced)
@@ -196,14 +205,16 @@ impl Store {
         for part in &parts {
             entries.extend(crate::pack::Index::open(part)?.iter().flat_map(crate::pack::Index::entries));
         }
-        self.publish_one(&pack.path().with_extension("idx"), &index_bytes(&mut entries))?;
+        let aside = self.aside();
+        fs::write(&aside, index_bytes(&mut entries)).context("write", &aside)?;
+        self.publish_one(aside, &pack.path().with_extension("idx"))?;
         parts.iter().for_each(|part| owner::remove(part));
         Ok(())
     }
 
-    fn publish_one(&self, name: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    fn publish_one(&self, aside: PathBuf, name: &Path) -> Result<(), StoreError> {
         let mut publication = Publication::default();
-        publication.write(self.aside(), name.to_owned(), bytes)?;
+        publication.add(aside, name.to_owned());
         sync_files(&self.root, publication.asides())?;
         publication.link()?;
         publication.remove_asides();

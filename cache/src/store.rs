@@ -15,7 +15,7 @@
 //!
 //! Nothing becomes visible to others before [`Store::commit`], which makes objects durable before the records that name them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -47,7 +47,15 @@ pub struct Store {
     packs: RwLock<Packs>,
     pub(crate) pending: Mutex<Pending>,
     pub(crate) committing: Mutex<()>,
-    memories: Mutex<HashMap<Key, Arc<RowMemory>>>,
+    memories: Mutex<Memories>,
+}
+
+#[derive(Default)]
+struct Memories {
+    /// Those in use or with something to save.
+    open: HashMap<Key, Arc<RowMemory>>,
+    /// Directories that got new segments.
+    grown: BTreeSet<PathBuf>,
 }
 
 #[derive(Default)]
@@ -192,17 +200,32 @@ impl Store {
     /// When it cannot be read.
     pub fn memory(&self, recipe: &Key) -> Result<Arc<RowMemory>, StoreError> {
         let mut memories = lock(&self.memories);
-        if let Some(memory) = memories.get(recipe) {
+        if let Some(memory) = memories.open.get(recipe) {
             return Ok(memory.clone());
         }
         let memory = Arc::new(RowMemory::open(&self.root.join("rows").join(recipe.to_string()))?);
-        memories.insert(*recipe, memory.clone());
+        memories.open.insert(*recipe, memory.clone());
         Ok(memory)
     }
 
-    /// The memories opened so far.
+    /// The memories that are open.
     pub(crate) fn memories(&self) -> Vec<Arc<RowMemory>> {
-        lock(&self.memories).values().cloned().collect()
+        lock(&self.memories).open.values().cloned().collect()
+    }
+
+    /// Closes the memories that nobody uses and that have nothing to save.
+    pub(crate) fn close_memories(&self) {
+        let mut memories = lock(&self.memories);
+        let Memories { open, grown } = &mut *memories;
+        open.retain(|_, memory| {
+            grown.extend(memory.has_grown().then(|| memory.directory().to_owned()));
+            Arc::strong_count(memory) > 1 || !memory.is_clean()
+        });
+    }
+
+    /// The directories of row memory that grew since the last call.
+    pub(crate) fn take_grown_memories(&self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut lock(&self.memories).grown)
     }
 
     /// Records files as the checkpoint of an unfinished execution. Durable after the next commit.

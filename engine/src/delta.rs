@@ -11,24 +11,27 @@ use crate::column::Column;
 use crate::problem::Failure;
 use crate::stage::RowFailure;
 
+/// The format of a stored delta.
+const HEADER: &[u8] = b"delta/1\n";
+
 /// What became of the rows of a chunk on one output port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkDelta {
     /// Rows of the input chunk.
     pub rows: u64,
-    /// Rows that are not in the output, in order.
+    /// Rows that are not in the output, by the reason they share.
     pub removed: Vec<Removed>,
     /// The columns written, with the cells of the rows that stayed.
     pub columns: BTreeMap<String, Digest>,
 }
 
-/// A row that is not in the output.
+/// Rows that are not in the output for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// Its place in the input chunk, from 0.
-    pub row: u32,
     /// Why.
     pub why: Why,
+    /// Their places in the input chunk, from 0, in order.
+    pub rows: Vec<u32>,
 }
 
 /// Why a row is not in the output.
@@ -47,12 +50,25 @@ impl ChunkDelta {
     #[must_use]
     pub fn kept(&self) -> Vec<bool> {
         let mut kept = vec![true; usize::try_from(self.rows).expect("a chunk fits in memory")];
-        for removed in &self.removed {
-            if let Some(row) = kept.get_mut(removed.row as usize) {
+        for row in self.removed.iter().flat_map(|removed| &removed.rows) {
+            if let Some(row) = kept.get_mut(*row as usize) {
                 *row = false;
             }
         }
         kept
+    }
+
+    /// How many rows of the input chunk stay.
+    #[must_use]
+    pub fn kept_count(&self) -> u64 {
+        self.rows.saturating_sub(self.removed.iter().map(|removed| removed.rows.len() as u64).sum())
+    }
+
+    /// Whether the last row of the input chunk stays: then the output has a border where the input has one.
+    #[must_use]
+    pub fn keeps_border(&self) -> bool {
+        let last = self.rows.checked_sub(1).and_then(|last| u32::try_from(last).ok());
+        last.is_some() && !self.removed.iter().any(|removed| removed.rows.last() == last.as_ref())
     }
 
     /// Stores the delta.
@@ -60,7 +76,7 @@ impl ChunkDelta {
     /// # Errors
     /// When the store cannot be written.
     pub fn store(&self, store: &Store) -> Result<Digest, Failure> {
-        let bytes = postcard::to_stdvec(self).expect("encoding plain data into memory cannot fail");
+        let bytes = postcard::to_extend(self, HEADER.to_vec()).expect("encoding plain data into memory cannot fail");
         store.put(&bytes).map_err(store_failure)
     }
 
@@ -70,7 +86,8 @@ impl ChunkDelta {
     /// When it is missing or damaged.
     pub fn load(store: &Store, digest: &Digest) -> Result<Self, Failure> {
         let bytes = store.read(digest).map_err(store_failure)?;
-        postcard::from_bytes(&bytes).map_err(|error| Failure::internal(format!("{digest} is not a delta: {error}")))
+        let body = bytes.strip_prefix(HEADER).ok_or_else(|| Failure::internal(format!("{digest} is not a delta")))?;
+        postcard::from_bytes(body).map_err(|error| Failure::internal(format!("{digest} is not a delta: {error}")))
     }
 }
 
@@ -145,7 +162,10 @@ impl<'a> DeltaBuilder<'a> {
     /// The next row leaves.
     pub fn remove(&mut self, why: Why) {
         let row = u32::try_from(self.delta.rows).expect("a chunk has fewer than 2³² rows");
-        self.delta.removed.push(Removed { row, why });
+        match self.delta.removed.iter_mut().find(|removed| removed.why == why) {
+            Some(removed) => removed.rows.push(row),
+            None => self.delta.removed.push(Removed { why, rows: vec![row] }),
+        }
         self.delta.rows += 1;
     }
 

@@ -128,6 +128,9 @@ pub struct RowCounts {
     pub executed: u64,
     /// Rows that stayed.
     pub kept: u64,
+    /// Of the rows that the last execution saw, too, how many a table step now treats differently, because others changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<u64>,
     /// Rows dropped, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped: BTreeMap<String, u64>,

@@ -3,6 +3,8 @@
 //! Names no stage, prints nothing, reads no environment. [`event`]s are its only way out.
 
 pub mod artifact;
+pub mod assembly;
+pub mod build;
 pub mod cell;
 pub mod column;
 pub mod dataset;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::cell::{Cell, ColumnType, Row, Schema};
 use crate::problem::{Failure, Problem, Subject};
 use crate::source::SourceContext;
-use crate::step::StepContext;
+use crate::step::{Sink, StepContext};
 
 /// The kind of a port that carries datasets.
 pub const DATASET: &str = "dataset/1";
@@ -120,7 +120,7 @@ pub enum Execute {
     Source(fn(&SourceContext<'_>) -> Result<(), Failure>),
     /// Row by row, in this process, on all cores.
     Rows(fn(&Load<'_>) -> Result<Box<dyn RowStage>, Failure>),
-    /// Over all rows of a dataset, twice, in this process.
+    /// Over all rows of a dataset, each decided on in the light of the others, in this process.
     Table(fn(&Load<'_>) -> Result<Box<dyn TableStage>, Failure>),
     /// On whole inputs, in this process.
     Step(fn(&StepContext<'_>) -> Result<(), Failure>),
@@ -347,6 +347,27 @@ pub struct Load<'a> {
     pub columns: &'a [String],
     /// Their types.
     pub schema: &'a Schema,
+    /// Where it works.
+    pub place: Place<'a>,
+}
+
+/// Where a row stage works, for those that run programs or write files.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Files beside the pipeline that the step depends on, as planning saw them.
+    pub sources: &'a [SourceFile],
+    /// A directory of this attempt alone; gone afterwards.
+    pub scratch: &'a Path,
+    /// A file that outlives the attempt, for the output of programs.
+    pub log: Option<&'a Path>,
+    /// Threads to compute with.
+    pub threads: usize,
+}
+
+impl Default for Place<'_> {
+    fn default() -> Self {
+        Self { sources: &[], scratch: Path::new(""), log: None, threads: 1 }
+    }
 }
 
 impl Load<'_> {
@@ -392,27 +413,40 @@ impl Outcome {
 
 /// A stage that works row by row. Called with rows of the engine's choosing, possibly from several threads at once.
 pub trait RowStage: Send + Sync {
-    /// The outcome of each row, in order. The outcome of a row depends on that row alone.
+    /// The outcome of each row, in order. The outcome of a row depends on that row alone. One that takes long watches `sink`.
     ///
     /// # Errors
     /// When the step cannot go on; a row that cannot be worked on is an [`Outcome::Fail`].
-    fn run(&self, rows: &[Row]) -> Result<Vec<Outcome>, Failure>;
+    fn run(&self, rows: &[Row], sink: &dyn Sink) -> Result<Vec<Outcome>, Failure>;
 }
 
-/// A stage that looks at every row before it decides on any. It is shown all chunks in order, then asked about each.
-pub trait TableStage: Send {
-    /// Looks at the rows of the next chunk.
+/// What a table stage must know of a row to decide on the others: 16 bytes, such as a hash or a number that sorts.
+pub type Mark = u128;
+
+/// What a table stage decided about a row in the light of all others, such as the part it goes to.
+pub type Verdict = u32;
+
+/// A stage that must know of every row before it decides on any. Its work lies in three steps, so that an edit passes through:
+/// only changed chunks are marked again, and only those with another verdict are assigned again.
+pub trait TableStage: Send + Sync {
+    /// The mark of each row, in order. It depends on that row alone, and is remembered.
+    ///
+    /// # Errors
+    /// When the step cannot go on; a row that cannot be worked on has [`NO_MARK`] and fails when it is assigned.
+    fn mark(&self, rows: &[Row]) -> Result<Vec<Mark>, Failure>;
+
+    /// The verdict on each row, chunk by chunk, from the marks of all rows in order of id.
+    fn decide(&self, marks: &[Vec<Mark>]) -> Vec<Vec<Verdict>>;
+
+    /// What becomes of each row, in order. It depends on that row and its verdict alone, and is remembered.
     ///
     /// # Errors
     /// When the step cannot go on.
-    fn scan(&mut self, rows: &[Row]) -> Result<(), Failure>;
-
-    /// Decides on the rows of the next chunk; called for all chunks in order after all were scanned.
-    ///
-    /// # Errors
-    /// When the step cannot go on.
-    fn assign(&mut self, rows: &[Row]) -> Result<Vec<Assignment>, Failure>;
+    fn assign(&self, rows: &[Row], verdicts: &[Verdict]) -> Result<Vec<Assignment>, Failure>;
 }
+
+/// The mark of a row that takes no part in deciding.
+pub const NO_MARK: Mark = Mark::MAX;
 
 /// What a table stage does with a row.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -18,10 +18,10 @@ use pipe_engine::run::{self, Context, Summary};
 use pipe_engine::source::{Credentials, SourceContext};
 use pipe_engine::spec::{Overrides, Spec, SpecText};
 use pipe_engine::stage::{
-    Assignment, Contract, DATASET, Declare, Execute, Outcome, Port, Resolution, ResolveContext, Resources, RowFailure,
-    RowStage, SourceFile, Stage, TableStage, params_schema,
+    Assignment, Contract, DATASET, Declare, Execute, Mark, NO_MARK, Outcome, Port, Resolution, ResolveContext,
+    Resources, RowFailure, RowStage, SourceFile, Stage, TableStage, Verdict, params_schema,
 };
-use pipe_engine::step::StepContext;
+use pipe_engine::step::{Sink, StepContext};
 use pipe_engine::worker::client::{WorkerSetup, Workers};
 use proptest::prelude::*;
 use schemars::JsonSchema;
@@ -105,7 +105,7 @@ static NETWORK_DOWN: AtomicBool = AtomicBool::new(false);
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl RowStage for DoubleParams {
-    fn run(&self, rows: &[Row]) -> Result<Vec<Outcome>, Failure> {
+    fn run(&self, rows: &[Row], _: &dyn Sink) -> Result<Vec<Outcome>, Failure> {
         Ok(rows
             .iter()
             .map(|row| {
@@ -141,31 +141,32 @@ const DISTINCT: Stage = Stage {
     resources: Resources::ONE_CORE,
     resolve: None,
     declare: |_| Ok(Contract::default().reads_columns("rows", ["value"])),
-    execute: Execute::Table(|_| Ok(Box::new(Distinct::default()))),
+    execute: Execute::Table(|_| Ok(Box::new(Distinct))),
 };
 
-#[derive(Default)]
-struct Distinct(BTreeMap<String, String>);
+/// Rows it was shown to mark.
+static MARKED: AtomicU64 = AtomicU64::new(0);
+
+struct Distinct;
 
 impl TableStage for Distinct {
-    fn scan(&mut self, rows: &[Row]) -> Result<(), Failure> {
-        for row in rows {
-            self.0.entry(format!("{:?}", row.cells[0])).or_insert_with(|| row.id.clone());
-        }
-        Ok(())
+    fn mark(&self, rows: &[Row]) -> Result<Vec<Mark>, Failure> {
+        MARKED.fetch_add(rows.len() as u64, Ordering::SeqCst);
+        Ok(rows.iter().map(|row| if let Cell::Int(value) = row.cells[0] { value as Mark } else { NO_MARK }).collect())
     }
 
-    fn assign(&mut self, rows: &[Row]) -> Result<Vec<Assignment>, Failure> {
-        Ok(rows
-            .iter()
-            .map(|row| {
-                if self.0[&format!("{:?}", row.cells[0])] == row.id {
-                    Assignment::Keep { port: 0, cells: Vec::new() }
-                } else {
-                    Assignment::Drop("seen".to_owned())
-                }
-            })
-            .collect())
+    fn decide(&self, marks: &[Vec<Mark>]) -> Vec<Vec<Verdict>> {
+        let mut seen = BTreeSet::new();
+        let mut judge = |mark: &Mark| Verdict::from(!seen.insert(*mark));
+        marks.iter().map(|chunk| chunk.iter().map(&mut judge).collect()).collect()
+    }
+
+    fn assign(&self, _: &[Row], verdicts: &[Verdict]) -> Result<Vec<Assignment>, Failure> {
+        let assignment = |verdict: &Verdict| match verdict {
+            0 => Assignment::Keep { port: 0, cells: Vec::new() },
+            _ => Assignment::Drop("seen".to_owned()),
+        };
+        Ok(verdicts.iter().map(assignment).collect())
     }
 }
 

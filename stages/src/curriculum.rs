@@ -6,22 +6,22 @@
 use pipe_engine::cell::{Cell, ColumnType, Row};
 use pipe_engine::problem::{Failure, Problem};
 use pipe_engine::stage::{
-    Assignment, Contract, DATASET, Declare, Execute, Load, Port, Resources, RowFailure, Stage, TableStage,
-    params_schema,
+    Assignment, Contract, DATASET, Declare, Execute, Load, Mark, NO_MARK, Port, Resources, RowFailure, Stage,
+    TableStage, Verdict, params_schema,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::expression::{Bound, Expression, Wanted};
-use crate::ordering;
-use borders::{Borders, Place};
+use crate::ordering::borders_before;
+use borders::{Borders, place};
 
 mod borders;
 
 /// See the module.
 pub const STAGE: Stage = Stage {
     name: "curriculum",
-    version: 1,
+    version: 2,
     about: "puts rows into phases, from easy to hard, and weighs them",
     inputs: &[Port::one("rows", &[DATASET], "the rows, with the columns that the expressions read")],
     outputs: &[Port::one(
@@ -146,34 +146,39 @@ struct Curriculum {
 }
 
 impl TableStage for Curriculum {
-    fn scan(&mut self, rows: &[Row]) -> Result<(), Failure> {
-        if self.borders.need_all_rows() {
-            // A row without a place fails when it is assigned.
-            let places: Vec<Place> = rows.iter().filter_map(|row| self.place(row).ok()).collect();
-            self.borders.see(&places);
-        }
-        Ok(())
+    fn mark(&self, rows: &[Row]) -> Result<Vec<Mark>, Failure> {
+        Ok(rows
+            .iter()
+            .map(|row| self.difficulty(row).map_or(NO_MARK, |difficulty| place(difficulty, &row.id)))
+            .collect())
     }
 
-    fn assign(&mut self, rows: &[Row]) -> Result<Vec<Assignment>, Failure> {
-        self.borders.settle();
-        Ok(rows.iter().map(|row| self.assignment(row).unwrap_or_else(Assignment::Fail)).collect())
+    /// The index of the phase.
+    fn decide(&self, marks: &[Vec<Mark>]) -> Vec<Vec<Verdict>> {
+        let firsts = self.borders.settle(marks);
+        let phase = |mark: &Mark| if *mark == NO_MARK { 0 } else { borders_before(&firsts, *mark) };
+        marks.iter().map(|chunk| chunk.iter().map(phase).collect()).collect()
+    }
+
+    fn assign(&self, rows: &[Row], verdicts: &[Verdict]) -> Result<Vec<Assignment>, Failure> {
+        let assigned = rows.iter().zip(verdicts).map(|(row, phase)| self.assignment(row, *phase));
+        Ok(assigned.map(|assignment| assignment.unwrap_or_else(Assignment::Fail)).collect())
     }
 }
 
 impl Curriculum {
-    fn place(&self, row: &Row) -> Result<Place, RowFailure> {
+    fn difficulty(&self, row: &Row) -> Result<f64, RowFailure> {
         let difficulty = self.difficulty.number(row).map_err(|why| failure("curriculum: difficulty", why))?;
         if !difficulty.is_finite() {
             return Err(failure("curriculum: difficulty", format!("it is {difficulty}")));
         }
-        Ok(Place { difficulty: round(difficulty), tie: ordering::rank("curriculum: tie", 0, &[row.id.as_bytes()]) })
+        Ok(round(difficulty))
     }
 
-    fn assignment(&self, row: &Row) -> Result<Assignment, RowFailure> {
-        let place = self.place(row)?;
-        let (index, name) = (0..).zip(&self.names).nth(self.borders.phase(&place)).expect("a border less than phases");
-        let mut cells = vec![Cell::Text(name.clone()), Cell::Int(index), Cell::Float(place.difficulty)];
+    fn assignment(&self, row: &Row, phase: Verdict) -> Result<Assignment, RowFailure> {
+        let difficulty = self.difficulty(row)?;
+        let name = self.names.get(phase as usize).expect("a border less than phases");
+        let mut cells = vec![Cell::Text(name.clone()), Cell::Int(phase.into()), Cell::Float(difficulty)];
         if !self.rules.is_empty() {
             cells.push(Cell::Float(self.weight(row)?));
         }

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use pipe_engine::cell::{Cell, Row, Schema};
 use pipe_engine::problem::{Failure, Problem};
 use pipe_engine::stage::{
-    Assignment, Contract, DATASET, Declare, Execute, Load, Port, Resources, Stage, TableStage, params_schema,
+    Assignment, Contract, DATASET, Declare, Execute, Load, Mark, NO_MARK, Port, Resources, Stage, TableStage, Verdict,
+    params_schema,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,9 +43,7 @@ fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {
     for column in &params.by {
         check_column(column, schema)?;
     }
-    let mut columns = params.by;
-    columns.push("id".to_owned());
-    Ok(Contract::default().reads_columns("rows", columns))
+    Ok(Contract::default().reads_columns("rows", params.by))
 }
 
 fn check_column(column: &str, schema: &Schema) -> Result<(), Problem> {
@@ -58,12 +57,7 @@ fn check_column(column: &str, schema: &Schema) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What a row is compared by: half a BLAKE3. That two of a billion different rows share one has a chance below 10^-20.
-type Fingerprint = [u8; 16];
-
-/// Chunks come in order of id, so the first row of a sort has the smallest.
 struct Dedup {
-    seen: HashSet<Fingerprint>,
     columns: Vec<usize>,
 }
 
@@ -76,38 +70,46 @@ fn load(load: &Load<'_>) -> Result<Box<dyn TableStage>, Failure> {
             .ok_or_else(|| Failure::internal(format!("column `{column}` was declared but not given")))
     };
     let columns = params.by.iter().map(place).collect::<Result<_, _>>()?;
-    Ok(Box::new(Dedup { seen: HashSet::new(), columns }))
+    Ok(Box::new(Dedup { columns }))
 }
 
+/// The verdict on a row that an earlier one is equal to.
+const DUPLICATE: Verdict = 1;
+
 impl TableStage for Dedup {
-    fn scan(&mut self, _rows: &[Row]) -> Result<(), Failure> {
-        Ok(())
+    fn mark(&self, rows: &[Row]) -> Result<Vec<Mark>, Failure> {
+        Ok(rows.iter().map(|row| self.fingerprint(row)).collect())
     }
 
-    fn assign(&mut self, rows: &[Row]) -> Result<Vec<Assignment>, Failure> {
-        Ok(rows.iter().map(|row| self.judge(row)).collect())
+    /// Chunks come in order of id, so the first row of a sort has the smallest.
+    fn decide(&self, marks: &[Vec<Mark>]) -> Vec<Vec<Verdict>> {
+        let mut seen = HashSet::with_capacity(marks.iter().map(Vec::len).sum());
+        let mut judge = |mark: &Mark| if *mark == NO_MARK || seen.insert(*mark) { 0 } else { DUPLICATE };
+        marks.iter().map(|chunk| chunk.iter().map(&mut judge).collect()).collect()
+    }
+
+    fn assign(&self, rows: &[Row], verdicts: &[Verdict]) -> Result<Vec<Assignment>, Failure> {
+        let assignment = |verdict: &Verdict| match *verdict {
+            DUPLICATE => Assignment::Drop("duplicate".to_owned()),
+            _ => Assignment::Keep { port: 0, cells: Vec::new() },
+        };
+        Ok(verdicts.iter().take(rows.len()).map(assignment).collect())
     }
 }
 
 impl Dedup {
-    fn judge(&mut self, row: &Row) -> Assignment {
+    /// What a row is compared by: half a BLAKE3. That two of a billion different rows share one has a chance below 10^-20.
+    fn fingerprint(&self, row: &Row) -> Mark {
         let cells = || self.columns.iter().map(|at| row.cells.get(*at).unwrap_or(&Cell::Null));
-        if cells().all(Cell::is_null) || self.seen.insert(fingerprint(cells())) {
-            Assignment::Keep { port: 0, cells: Vec::new() }
-        } else {
-            Assignment::Drop("duplicate".to_owned())
+        if cells().all(Cell::is_null) {
+            return NO_MARK;
         }
+        let mut hasher = blake3::Hasher::new();
+        cells().for_each(|cell| hash_cell(&mut hasher, cell));
+        let mut half = [0; 16];
+        hasher.finalize_xof().fill(&mut half);
+        Mark::from_le_bytes(half)
     }
-}
-
-fn fingerprint<'a>(cells: impl Iterator<Item = &'a Cell>) -> Fingerprint {
-    let mut hasher = blake3::Hasher::new();
-    for cell in cells {
-        hash_cell(&mut hasher, cell);
-    }
-    let mut half = Fingerprint::default();
-    half.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    half
 }
 
 /// A tag, then the content with its length, so that no two sequences of cells collide by concatenation.
@@ -144,13 +146,18 @@ mod tests {
         let by: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         let inputs = pipe_engine::step::Inputs::default();
         let params = json!({ "by": by });
-        let setup = Load { params: &params, inputs: &inputs, columns: &by, schema: &schema(columns) };
-        let mut stage = load(&setup).unwrap();
+        let setup = Load {
+            params: &params,
+            inputs: &inputs,
+            columns: &by,
+            schema: &schema(columns),
+            place: pipe_engine::stage::Place::default(),
+        };
+        let stage = load(&setup).unwrap();
         let row = |(at, cells): (usize, Vec<Cell>)| Row { id: format!("{at:03}"), cells };
         let rows: Vec<Row> = rows.into_iter().enumerate().map(row).collect();
-        rows.chunks(2).for_each(|chunk| stage.scan(chunk).unwrap());
-        let found = rows.chunks(2).flat_map(|chunk| stage.assign(chunk).unwrap());
-        found.map(|assignment| assignment == Assignment::Keep { port: 0, cells: Vec::new() }).collect()
+        let found = crate::testing::assign(stage.as_ref(), &rows, 2);
+        found.into_iter().map(|assignment| assignment == Assignment::Keep { port: 0, cells: Vec::new() }).collect()
     }
 
     #[test]
@@ -190,7 +197,7 @@ mod tests {
     fn declares_what_it_compares() {
         let shape = dataset_shape(&[("image", ColumnType::Image)]);
         let declare = |by: &str| declared(&STAGE, &json!({ "by": [by] }), &[("rows", shape.clone())]);
-        assert_eq!(format!("{:?}", declare("image").unwrap().reads["rows"]), r#"Columns(["image", "id"])"#);
+        assert_eq!(format!("{:?}", declare("image").unwrap().reads["rows"]), r#"Columns(["image"])"#);
         assert_eq!(
             declare("imaeg").unwrap_err().help.unwrap(),
             "did you mean `image`? the input has columns id: text, image: image"

@@ -7,6 +7,7 @@ use pipe_engine::problem::{Failure, Problem};
 use pipe_engine::stage::{
     Contract, DATASET, Declare, Execute, Load, Outcome, Port, Resources, RowStage, Stage, params_schema,
 };
+use pipe_engine::step::Sink;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +106,7 @@ fn load(load: &Load<'_>) -> Result<Box<dyn RowStage>, Failure> {
 }
 
 impl RowStage for Filter {
-    fn run(&self, rows: &[Row]) -> Result<Vec<Outcome>, Failure> {
+    fn run(&self, rows: &[Row], _: &dyn Sink) -> Result<Vec<Outcome>, Failure> {
         Ok(rows.iter().map(|row| self.judge(row)).collect())
     }
 }
@@ -158,7 +159,7 @@ mod tests {
             cells: vec![if at == 9 { Cell::Null } else { Cell::Int(at) }, Cell::Image(blob(dir.path(), bytes))],
         };
         let rows: Vec<Row> = (0..).zip(images).map(row).collect();
-        let outcomes = row_stage(&STAGE, params, COLUMNS).run(&rows).unwrap();
+        let outcomes = row_stage(&STAGE, params, COLUMNS).run(&rows, &crate::testing::Quiet).unwrap();
         let word = |outcome: Outcome| match outcome {
             Outcome::Keep(cells) => format!("keep {}", cells.len()),
             Outcome::Drop(reason) => reason,

@@ -16,7 +16,7 @@ use pipe_engine::{Blob, Digest};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::image_file;
+use crate::{image_file, records};
 
 /// The file of rows.
 pub const ROWS: &str = "rows.jsonl";
@@ -76,24 +76,12 @@ fn object(
     object.insert("id".to_owned(), Value::from(row.id.as_str()));
     for (name, cell) in names.iter().zip(&row.cells) {
         let value = match cell {
-            Cell::Null => Value::Null,
-            Cell::Bool(value) => Value::from(*value),
-            Cell::Int(value) => Value::from(*value),
-            Cell::Float(value) => Value::from(*value),
-            Cell::Text(text) => Value::from(text.as_str()),
-            Cell::Texts(texts) => Value::from(texts.as_slice()),
-            Cell::Ints(values) => Value::from(values.as_slice()),
             Cell::Image(blob) => {
                 let path = images.path(name, &row.id, blob)?;
                 copies.push((path.clone(), blob.clone()));
                 Value::from(path)
             }
-            Cell::NewImage(_) | Cell::ImageFile(_) => {
-                return Err(Failure::internal(format!(
-                    "row `{}` of a stored dataset holds an image that is not stored",
-                    row.id
-                )));
-            }
+            other => records::value(other),
         };
         object.insert((*name).to_owned(), value);
     }

@@ -15,8 +15,10 @@ pub mod image_file;
 pub mod kinds;
 pub mod layout;
 pub mod lora_train;
+pub mod map;
 pub mod ordering;
 pub mod precision;
+pub mod program;
 pub mod publish;
 pub mod record_rows;
 pub mod records;
@@ -36,6 +38,7 @@ pub const TABLE: &[&Stage] = &[
     &dedup::STAGE,
     &resize::STAGE,
     &command::STAGE,
+    &map::STAGE,
     &caption::STAGE,
     &split::STAGE,
     &tokenize::STAGE,

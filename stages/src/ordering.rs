@@ -34,6 +34,17 @@ pub fn nearest_count(share: f64, count: usize) -> usize {
     ((share * count as f64).round() as usize).min(count)
 }
 
+/// How many borders lie before `rank`, given the first rank beyond each; `None` where nothing lies beyond.
+#[must_use]
+pub fn borders_before(firsts: &[Option<Rank>], rank: Rank) -> u32 {
+    firsts
+        .iter()
+        .zip(1..)
+        .take_while(|(first, _)| first.is_some_and(|first| rank >= first))
+        .last()
+        .map_or(0, |(_, n)| n)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Read};
 
 use pipe_engine::cell::{Cell, ColumnType};
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 /// How a file of records is written.
@@ -61,36 +62,69 @@ pub type Records = Box<dyn Iterator<Item = Result<Record, BadRecord>> + Send>;
 pub fn read(reader: impl Read + Send + 'static, format: RecordFormat) -> Result<Records, String> {
     let reader = std::io::BufReader::with_capacity(1 << 20, reader);
     match format {
-        RecordFormat::Jsonl => Ok(Box::new(JsonLines { reader, line: 0, ended: false })),
+        RecordFormat::Jsonl => Ok(Box::new(JsonLines::new(reader))),
         RecordFormat::Csv => csv_records(reader),
     }
 }
 
+/// Bytes of the first block of lines, so that looking at a few lines reads a few, and of the largest.
+const BLOCK: std::ops::RangeInclusive<usize> = 1 << 14..=1 << 21;
+
+/// Parses blocks of whole lines, the lines of a block in parallel.
 struct JsonLines<R> {
     reader: R,
-    line: u64,
+    /// Lines read so far.
+    lines: u64,
+    block: usize,
     ended: bool,
+    ready: std::vec::IntoIter<Result<Record, BadRecord>>,
+}
+
+impl<R: BufRead> JsonLines<R> {
+    fn new(reader: R) -> Self {
+        Self { reader, lines: 0, block: *BLOCK.start(), ended: false, ready: Vec::new().into_iter() }
+    }
+
+    fn read_block(&mut self) {
+        let mut bytes = Vec::with_capacity(self.block);
+        let mut ends = vec![0];
+        let mut error = None;
+        while bytes.len() < self.block && !self.ended {
+            match self.reader.read_until(b'\n', &mut bytes) {
+                Ok(0) => self.ended = true,
+                Ok(_) => ends.push(bytes.len()),
+                Err(why) => {
+                    self.ended = true;
+                    error = Some(unreadable(self.lines + ends.len() as u64, &why));
+                }
+            }
+        }
+        let first = self.lines + 1;
+        self.lines += (ends.len() - 1) as u64;
+        self.block = (2 * self.block).min(*BLOCK.end());
+        let line = |(at, range): (usize, &[usize])| {
+            let (bytes, line) = (&bytes[range[0]..range[1]], first + at as u64);
+            (!strip(bytes, line).is_empty()).then(|| json_record(bytes, line))
+        };
+        let mut records: Vec<Result<Record, BadRecord>> = ends.par_windows(2).enumerate().filter_map(line).collect();
+        records.extend(error.map(Err));
+        self.ready = records.into_iter();
+    }
 }
 
 impl<R: BufRead> Iterator for JsonLines<R> {
     type Item = Result<Record, BadRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut bytes = Vec::new();
-        while !self.ended {
-            bytes.clear();
-            self.line += 1;
-            match self.reader.read_until(b'\n', &mut bytes) {
-                Ok(0) => self.ended = true,
-                Ok(_) if !strip(&bytes, self.line).is_empty() => return Some(json_record(&bytes, self.line)),
-                Ok(_) => {}
-                Err(error) => {
-                    self.ended = true;
-                    return Some(Err(unreadable(self.line, &error)));
-                }
+        loop {
+            if let Some(record) = self.ready.next() {
+                return Some(record);
             }
+            if self.ended {
+                return None;
+            }
+            self.read_block();
         }
-        None
     }
 }
 
@@ -153,6 +187,23 @@ pub fn cell(value: &Value, column_type: ColumnType, format: RecordFormat) -> Res
         RecordFormat::Csv => value.as_str().and_then(|text| csv_cell(text, column_type)),
     };
     made.ok_or_else(|| format!("{} where {column_type} is expected", brief(value)))
+}
+
+/// A cell as JSON: an image as the digest of its file.
+#[must_use]
+pub fn value(cell: &Cell) -> Value {
+    match cell {
+        Cell::Null => Value::Null,
+        Cell::Bool(value) => Value::from(*value),
+        Cell::Int(value) => Value::from(*value),
+        Cell::Float(value) => Value::from(*value),
+        Cell::Text(text) => Value::from(text.as_str()),
+        Cell::Texts(texts) => Value::from(texts.as_slice()),
+        Cell::Ints(values) => Value::from(values.as_slice()),
+        Cell::Image(_) | Cell::NewImage(_) | Cell::ImageFile(_) => {
+            cell.image_digest().map_or(Value::Null, |digest| Value::from(digest.to_string()))
+        }
+    }
 }
 
 fn json_cell(value: &Value, column_type: ColumnType) -> Option<Cell> {

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use pipe_engine::cell::{Cell, ColumnType, Row};
 use pipe_engine::problem::{Failure, Problem};
 use pipe_engine::stage::{
-    Assignment, Contract, DATASET, Declare, Execute, Load, Port, Resources, Stage, TableStage, params_schema,
+    Assignment, Contract, DATASET, Declare, Execute, Load, Mark, Port, Resources, Stage, TableStage, Verdict,
+    params_schema,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ordering::{self, Rank, nearest_count};
+use crate::ordering::{self, Rank, borders_before, nearest_count};
 
 /// See the module.
 pub const STAGE: Stage = Stage {
@@ -107,11 +108,7 @@ fn load(load: &Load<'_>) -> Result<Box<dyn TableStage>, Failure> {
         })?),
     };
     let borders = cumulative(params.parts.values().copied());
-    let state = match params.method {
-        Method::Rank => State::Scanning(Vec::new()),
-        Method::Threshold => State::Cut(borders.iter().map(|&border| Some(threshold(border))).collect()),
-    };
-    Ok(Box::new(Split { seed: params.seed, group, borders, state }))
+    Ok(Box::new(Split { seed: params.seed, group, borders, method: params.method }))
 }
 
 /// The shares before each inner border: `[0.8, 0.1, 0.1]` gives `[0.8, 0.9]`.
@@ -132,14 +129,7 @@ struct Split {
     group: Option<usize>,
     /// Shares before each inner border.
     borders: Vec<f64>,
-    state: State,
-}
-
-enum State {
-    /// The hashes seen so far: 16 bytes a row.
-    Scanning(Vec<Rank>),
-    /// The first hash beyond each border; `None` where nothing lies beyond.
-    Cut(Vec<Option<Rank>>),
+    method: Method,
 }
 
 impl Split {
@@ -161,26 +151,23 @@ impl Split {
 }
 
 impl TableStage for Split {
-    fn scan(&mut self, rows: &[Row]) -> Result<(), Failure> {
-        let ranks = rows.iter().map(|row| self.rank(row)).collect::<Result<Vec<_>, _>>()?;
-        if let State::Scanning(seen) = &mut self.state {
-            seen.extend(ranks);
-        }
-        Ok(())
+    fn mark(&self, rows: &[Row]) -> Result<Vec<Mark>, Failure> {
+        rows.iter().map(|row| self.rank(row)).collect()
     }
 
-    fn assign(&mut self, rows: &[Row]) -> Result<Vec<Assignment>, Failure> {
-        if let State::Scanning(seen) = &mut self.state {
-            self.state = State::Cut(cut(std::mem::take(seen), &self.borders));
-        }
-        let State::Cut(firsts) = &self.state else { unreachable!("the line above cut it") };
-        rows.iter()
-            .map(|row| {
-                let rank = self.rank(row)?;
-                let port = firsts.iter().take_while(|first| first.is_some_and(|first| rank >= first)).count();
-                Ok(Assignment::Keep { port, cells: Vec::new() })
-            })
-            .collect()
+    /// The index of the part.
+    fn decide(&self, marks: &[Vec<Mark>]) -> Vec<Vec<Verdict>> {
+        let firsts: Vec<Option<Rank>> = match self.method {
+            Method::Rank => cut(marks.concat(), &self.borders),
+            Method::Threshold => self.borders.iter().map(|&border| Some(threshold(border))).collect(),
+        };
+        let part = |rank: &Mark| borders_before(&firsts, *rank);
+        marks.iter().map(|chunk| chunk.iter().map(part).collect()).collect()
+    }
+
+    fn assign(&self, rows: &[Row], verdicts: &[Verdict]) -> Result<Vec<Assignment>, Failure> {
+        let keep = |part: &Verdict| Assignment::Keep { port: *part as usize, cells: Vec::new() };
+        Ok(verdicts.iter().take(rows.len()).map(keep).collect())
     }
 }
 

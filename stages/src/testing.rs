@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use pipe_engine::cell::{Cell, ColumnType, Schema};
+use pipe_engine::cell::{Cell, ColumnType, Row, Schema};
 use pipe_engine::column::Column;
 use pipe_engine::problem::{Failure, Problem};
-use pipe_engine::stage::{Contract, DATASET, Declare, Shape, Stage};
+use pipe_engine::stage::{Assignment, Contract, DATASET, Declare, Shape, Stage, TableStage};
 use pipe_engine::step::{ChunkView, Data, DatasetView, FileSet, Input, Inputs, Level, Sink, StepTask};
 use pipe_engine::{Blob, Digest, Key};
 use serde_json::Value;
@@ -51,6 +51,14 @@ pub fn declared(stage: &Stage, params: &Value, inputs: &[(&str, Shape)]) -> Resu
     (stage.declare)(&Declare { params, inputs: &shapes, resolution: None })
 }
 
+/// What a table stage does with rows that come in chunks of so many.
+pub fn assign(stage: &dyn TableStage, rows: &[Row], chunk: usize) -> Vec<Assignment> {
+    let marks: Vec<_> = rows.chunks(chunk).map(|rows| stage.mark(rows).unwrap()).collect();
+    let verdicts = stage.decide(&marks);
+    assert_eq!(verdicts.len(), marks.len());
+    rows.chunks(chunk).zip(&verdicts).flat_map(|(rows, verdicts)| stage.assign(rows, verdicts).unwrap()).collect()
+}
+
 /// A sink that takes everything and is never cancelled.
 pub struct Quiet;
 
@@ -74,7 +82,13 @@ pub fn row_stage(
 ) -> Box<dyn pipe_engine::stage::RowStage> {
     let names: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
     let inputs = pipe_engine::step::Inputs::default();
-    let load = pipe_engine::stage::Load { params, inputs: &inputs, columns: &names, schema: &schema(columns) };
+    let load = pipe_engine::stage::Load {
+        params,
+        inputs: &inputs,
+        columns: &names,
+        schema: &schema(columns),
+        place: pipe_engine::stage::Place::default(),
+    };
     match stage.execute {
         pipe_engine::stage::Execute::Rows(setup) => setup(&load).unwrap(),
         _ => panic!("{} is no row stage", stage.name),

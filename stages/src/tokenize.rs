@@ -9,7 +9,7 @@ use pipe_engine::problem::{Failure, Problem, Subject};
 use pipe_engine::stage::{
     Contract, DATASET, Declare, Execute, Load, Outcome, Port, Resources, RowFailure, RowStage, Stage, params_schema,
 };
-use pipe_engine::step::Data;
+use pipe_engine::step::{Data, Sink};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +132,7 @@ struct Tokenize {
 }
 
 impl RowStage for Tokenize {
-    fn run(&self, rows: &[Row]) -> Result<Vec<Outcome>, Failure> {
+    fn run(&self, rows: &[Row], _: &dyn Sink) -> Result<Vec<Outcome>, Failure> {
         Ok(rows.iter().map(|row| self.row(row).unwrap_or_else(Outcome::Fail)).collect())
     }
 }

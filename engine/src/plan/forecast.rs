@@ -5,20 +5,28 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pipe_cache::{Digest, Store};
+use rayon::prelude::*;
 
 use crate::artifact::{Chunk, DatasetManifest, ID, Manifest, store_failure};
+use crate::assembly::{Assembly, groups};
+use crate::build::{EncodedRows, TakeChunks, in_chunks};
 use crate::cell::{Cell, Row, Schema};
 use crate::column::Column;
-use crate::dataset::{ends_chunk, load_column, locate};
+use crate::dataset::{load_column, locate};
 use crate::delta::{ChunkDelta, Remembered};
 use crate::graph::Step;
 use crate::problem::Failure;
 use crate::recipe::row_columns;
 use crate::run::rows::cell_of;
-use crate::run::{Artifact, ChunkScan, Context, RowScanner, table};
+use crate::run::table::Table;
+use crate::run::transform::actual_schema;
+use crate::run::{Artifact, ChunkScan, Context, RowScanner};
 use crate::source::{DatasetOutput, RowSource, SourceContext};
-use crate::stage::{Assignment, Resolution};
-use crate::step::{Inputs, Level, Sink};
+use crate::stage::{Assignment, Mark, Resolution, Verdict};
+use crate::step::{Level, Sink};
+
+/// More new rows of a source than this are counted only: every one must execute anyway.
+const LOOKED_AT: u64 = 50_000;
 
 pub(super) type RunSource = fn(&SourceContext<'_>) -> Result<(), Failure>;
 
@@ -35,6 +43,8 @@ enum Part {
     Chunk(Chunk),
     /// Single rows.
     Rows(Vec<Forecast>),
+    /// So many rows of which nothing is known.
+    Many(u64),
 }
 
 /// A row that may or will be there.
@@ -54,16 +64,12 @@ impl Rows {
         Self { schema: dataset.schema.clone(), parts: dataset.chunks.iter().cloned().map(Part::Chunk).collect() }
     }
 
-    pub(super) fn with_schema(self, schema: Schema) -> Self {
-        Self { schema, ..self }
+    pub(super) const fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     pub(super) fn len(&self) -> u64 {
-        let len = |part: &Part| match part {
-            Part::Chunk(chunk) => chunk.rows,
-            Part::Rows(rows) => rows.len() as u64,
-        };
-        self.parts.iter().map(len).sum()
+        self.parts.iter().map(Part::len).sum()
     }
 
     /// Whether every row is certain to be there.
@@ -71,6 +77,7 @@ impl Rows {
         self.parts.iter().all(|part| match part {
             Part::Chunk(_) => true,
             Part::Rows(rows) => rows.iter().all(|row| row.certain),
+            Part::Many(_) => false,
         })
     }
 
@@ -82,71 +89,177 @@ impl Rows {
         store: &Store,
         read: &Read<'_>,
     ) -> Result<(Self, u64), Failure> {
-        let (mut parts, mut execute) = (Vec::new(), 0);
+        let schema = output_schema(step, &self.schema);
+        let mut former = Former { store, read, parts: Vec::new(), known: Vec::new() };
+        let assembly = Assembly::new(store, &schema, scanner.memory());
+        let mut execute = 0;
         for part in self.parts {
-            let (part, missing) = match part {
-                Part::Chunk(chunk) => chunk_through(chunk, step, scanner, store, read)?,
+            match part {
+                Part::Chunk(chunk) => match scanner.scan(&chunk)? {
+                    ChunkScan::Known(digest, delta) => former.known.push((chunk, digest, delta)),
+                    ChunkScan::Rows(scanned) => {
+                        execute += scanned.missing().count() as u64;
+                        let rows = Part::Chunk(chunk).into_rows(store, read)?.into_iter().zip(scanned.found);
+                        let rows = rows.filter_map(|(row, found)| after(row, found, step)).collect();
+                        former.push(Part::Rows(rows), &assembly)?;
+                    }
+                },
                 Part::Rows(rows) => {
                     let (rows, missing) = rows_through(rows, step, scanner);
-                    (Part::Rows(rows), missing)
+                    execute += missing;
+                    former.push(Part::Rows(rows), &assembly)?;
                 }
-            };
-            parts.push(part);
-            execute += missing;
+                Part::Many(rows) => {
+                    execute += rows;
+                    former.push(Part::Many(rows), &assembly)?;
+                }
+            }
         }
-        Ok((Self { schema: self.schema, parts }, execute))
+        Ok((Self { parts: former.finish(&assembly)?, schema }, execute))
     }
 
     /// What a row step gives whose other inputs are not known: every row must execute.
     pub(super) fn through_unknown(self, step: &Step, store: &Store, read: &Read<'_>) -> Result<(Self, u64), Failure> {
         let total = self.len();
+        if total > LOOKED_AT {
+            return Ok((Self { schema: output_schema(step, &self.schema), parts: vec![Part::Many(total)] }, total));
+        }
         let mut parts = Vec::new();
         for part in self.parts {
             let rows = part.into_rows(store, read)?;
             parts.push(Part::Rows(rows.into_iter().map(|row| row.executed(step)).collect()));
         }
-        Ok((Self { schema: self.schema, parts }, total))
+        Ok((Self { schema: output_schema(step, &self.schema), parts }, total))
     }
 
-    /// What a table step gives, per port.
+    /// What a table step gives, per port, and how many rows it must execute.
     ///
     /// # Errors
     /// When it cannot be told without executing: a cell it reads is not known, or it has further inputs.
-    pub(super) fn through_table_step(self, step: &Step, store: &Store, read: &Read<'_>) -> Result<Vec<Self>, Failure> {
-        let columns = table::cell_columns(step);
-        let mut schema = self.schema.clone();
-        schema.0.retain(|name, _| columns.contains(name));
-        let mut stage = table::load(step, &Inputs::new(), &schema)?;
+    pub(super) fn through_table_step(
+        self,
+        step: &Step,
+        table: &Table<'_>,
+        store: &Store,
+        read: &Read<'_>,
+    ) -> Result<(Vec<Self>, u64), Failure> {
+        let schema = output_schema(step, &self.schema);
         let mut wanted = read.clone();
-        wanted.extend(columns.iter().map(String::as_str));
-        let mut parts = Vec::new();
-        for part in self.parts {
-            parts.push(part.into_rows(store, &wanted)?);
+        wanted.extend(row_columns(step).iter().map(String::as_str));
+        let marks = self.parts.iter().map(|part| marks(part, table, store)).collect::<Result<Vec<_>, _>>()?;
+        let verdicts = table.stage.decide(&marks);
+        let former = || Former { store, read: &wanted, parts: Vec::new(), known: Vec::new() };
+        let mut formers: Vec<Former<'_>> = step.outputs.iter().map(|_| former()).collect();
+        let assembly = Assembly::new(store, &schema, table.memory());
+        let mut execute = 0;
+        for (part, verdicts) in self.parts.into_iter().zip(&verdicts) {
+            if let Part::Chunk(chunk) = &part
+                && let Some(ports) = table.known_deltas(chunk, verdicts)
+            {
+                for (former, (digest, delta)) in formers.iter_mut().zip(ports) {
+                    former.known.push((chunk.clone(), digest, delta));
+                }
+                continue;
+            }
+            execute += part.len();
+            let ports = assigned(part.into_rows(store, &wanted)?, step, table, (store, verdicts))?;
+            for (former, rows) in formers.iter_mut().zip(ports) {
+                former.push(Part::Rows(rows), &assembly)?;
+            }
         }
-        let shown = parts.iter().map(|rows| show(rows, &columns, store)).collect::<Result<Vec<_>, _>>()?;
-        shown.iter().try_for_each(|rows| stage.scan(rows))?;
-        let mut ports = vec![Vec::new(); step.outputs.len()];
-        for (forecasts, rows) in parts.into_iter().zip(&shown) {
-            for (mut forecast, assignment) in forecasts.into_iter().zip(stage.assign(rows)?) {
-                if let Assignment::Keep { port, cells } = assignment {
-                    for ((name, column_type), cell) in step.contract.writes.iter().zip(cells) {
-                        let mut column = Column::empty(*column_type);
-                        column.push(cell).map_err(Failure::internal)?;
-                        forecast.cells.insert(name.clone(), column);
+        let finish = |former: Former<'_>| Ok(Self { parts: former.finish(&assembly)?, schema: schema.clone() });
+        Ok((formers.into_iter().map(finish).collect::<Result<_, Failure>>()?, execute))
+    }
+}
+
+/// The columns a row or table step gives.
+fn output_schema(step: &Step, input: &Schema) -> Schema {
+    let declared = step.outputs.first().and_then(|output| output.schema.clone()).unwrap_or_default();
+    actual_schema(&declared, input)
+}
+
+fn marks(part: &Part, table: &Table<'_>, store: &Store) -> Result<Vec<Mark>, Failure> {
+    match part {
+        Part::Chunk(chunk) => table.marks(chunk),
+        Part::Rows(rows) => table.stage.mark(&show(rows, table.columns(), store)?),
+        Part::Many(_) => Err(Failure::input("the rows are not known")),
+    }
+}
+
+/// What a table stage does with single rows, per output port.
+fn assigned(
+    rows: Vec<Forecast>,
+    step: &Step,
+    table: &Table<'_>,
+    (store, verdicts): (&Store, &[Verdict]),
+) -> Result<Vec<Vec<Forecast>>, Failure> {
+    let assignments = table.stage.assign(&show(&rows, table.columns(), store)?, verdicts)?;
+    let mut ports = vec![Vec::new(); step.outputs.len()];
+    for (mut forecast, assignment) in rows.into_iter().zip(assignments) {
+        if let Assignment::Keep { port, cells } = assignment {
+            for ((name, column_type), cell) in step.contract.writes.iter().zip(cells) {
+                let mut column = Column::empty(*column_type);
+                column.push(cell).map_err(Failure::internal)?;
+                forecast.cells.insert(name.clone(), column);
+            }
+            ports.get_mut(port).ok_or_else(|| Failure::internal("no such port"))?.push(forecast);
+        }
+    }
+    Ok(ports)
+}
+
+/// Forms the parts of an output: chunks where what a step did to them is known and was put together before, single rows elsewhere.
+struct Former<'a> {
+    store: &'a Store,
+    read: &'a Read<'a>,
+    parts: Vec<Part>,
+    /// Consecutive chunks of the input with what the step did to them.
+    known: Vec<(Chunk, Digest, ChunkDelta)>,
+}
+
+impl Former<'_> {
+    fn push(&mut self, part: Part, assembly: &Assembly<'_>) -> Result<(), Failure> {
+        self.flush(assembly)?;
+        self.parts.push(part);
+        Ok(())
+    }
+
+    fn flush(&mut self, assembly: &Assembly<'_>) -> Result<(), Failure> {
+        let known = std::mem::take(&mut self.known);
+        for group in groups(known.iter().map(|(chunk, digest, delta)| (chunk, digest, delta))) {
+            match assembly.known_chunk(&group) {
+                Some(chunk) => self.parts.extend(chunk.map(Part::Chunk)),
+                None => {
+                    for (chunk, _, delta) in group.members() {
+                        let rows = Part::Chunk((*chunk).clone()).into_rows(self.store, self.read)?;
+                        self.parts.push(Part::Rows(apply(rows, delta, self.store)?));
                     }
-                    ports.get_mut(port).ok_or_else(|| Failure::internal("no such port"))?.push(forecast);
                 }
             }
         }
-        Ok(ports.into_iter().map(|rows| Self { schema: self.schema.clone(), parts: vec![Part::Rows(rows)] }).collect())
+        Ok(())
+    }
+
+    fn finish(mut self, assembly: &Assembly<'_>) -> Result<Vec<Part>, Failure> {
+        self.flush(assembly)?;
+        Ok(self.parts)
     }
 }
 
 impl Part {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Chunk(chunk) => chunk.rows,
+            Self::Rows(rows) => rows.len() as u64,
+            Self::Many(rows) => *rows,
+        }
+    }
+
     /// Single rows with the cells of the columns that some step reads.
     fn into_rows(self, store: &Store, read: &Read<'_>) -> Result<Vec<Forecast>, Failure> {
         match self {
             Self::Rows(rows) => Ok(rows),
+            Self::Many(_) => Err(Failure::input("the rows are not known")),
             Self::Chunk(chunk) => {
                 let mut columns = Vec::new();
                 for (name, digest) in chunk.columns.iter().filter(|(name, _)| read.contains(name.as_str())) {
@@ -173,32 +286,6 @@ impl Forecast {
         }
         self
     }
-}
-
-fn chunk_through(
-    chunk: Chunk,
-    step: &Step,
-    scanner: &RowScanner<'_>,
-    store: &Store,
-    read: &Read<'_>,
-) -> Result<(Part, u64), Failure> {
-    let scan = scanner.scan(&chunk)?;
-    if let ChunkScan::Known(_, delta) = &scan
-        && delta.removed.is_empty()
-    {
-        let mut columns = chunk.columns;
-        columns.extend(delta.columns.clone());
-        return Ok((Part::Chunk(Chunk { rows: chunk.rows, columns }), 0));
-    }
-    let rows = Part::Chunk(chunk).into_rows(store, read)?;
-    Ok(match scan {
-        ChunkScan::Known(_, delta) => (Part::Rows(apply(rows, &delta, store)?), 0),
-        ChunkScan::Rows(scanned) => {
-            let missing = scanned.missing().count() as u64;
-            let rows = rows.into_iter().zip(scanned.found).filter_map(|(row, found)| after(row, found, step));
-            (Part::Rows(rows.collect()), missing)
-        }
-    })
 }
 
 /// The rows of a chunk after a known delta.
@@ -262,7 +349,7 @@ fn unstored(digest: &Digest) -> pipe_cache::Blob {
     pipe_cache::Blob { digest: *digest, path: Path::new("").into(), offset: 0, len: 0 }
 }
 
-/// Reads a local source in memory: what its datasets would be. Nothing is stored.
+/// Reads a local source: what its datasets would be. Nothing is stored.
 pub(super) fn read_source(
     step: &Step,
     run: RunSource,
@@ -270,11 +357,7 @@ pub(super) fn read_source(
     context: &Context<'_>,
     read: &Read<'_>,
 ) -> Result<BTreeMap<String, Rows>, Failure> {
-    let taken = Taken {
-        store: context.store,
-        read: read.iter().map(|&name| name.to_owned()).collect(),
-        ports: Mutex::default(),
-    };
+    let taken = Taken { store: context.store, read, ports: Mutex::default() };
     run(&SourceContext {
         params: &step.params,
         resolution,
@@ -290,51 +373,74 @@ pub(super) fn read_source(
 
 struct Taken<'a> {
     store: &'a Store,
-    read: BTreeSet<String>,
+    read: &'a Read<'a>,
     ports: Mutex<BTreeMap<String, Rows>>,
 }
 
 impl DatasetOutput for Taken<'_> {
     fn dataset(&self, port: &str, schema: &Schema, rows: &mut RowSource<'_>) -> Result<(), Failure> {
-        let mut rows: Vec<Row> = rows.filter_map(Result::ok).collect();
-        rows.sort_by(|a, b| a.id.cmp(&b.id));
-        rows.dedup_by(|a, b| a.id == b.id);
-        let mut parts = Vec::new();
-        for chunk in rows.chunk_by(|row, _| !ends_chunk(&row.id)) {
-            parts.push(self.part(schema, chunk)?);
-        }
-        let forecast = Rows { schema: schema.clone(), parts };
+        let mut parts = Parts { taken: self, schema, parts: Vec::new(), new: 0 };
+        in_chunks(self.store, &mut rows.map(|row| Ok(row.map(unstored_images))), &mut parts)?;
+        let forecast = Rows { schema: schema.clone(), parts: parts.parts };
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(port.to_owned(), forecast);
         Ok(())
     }
 }
 
-impl Taken<'_> {
-    /// A chunk whose columns are all in the store is the one it was.
-    fn part(&self, schema: &Schema, rows: &[Row]) -> Result<Part, Failure> {
-        let mut columns = BTreeMap::new();
-        columns.insert(ID.to_owned(), Column::texts(rows.iter().map(|row| row.id.clone())));
-        for (at, (name, column_type)) in schema.0.iter().enumerate() {
-            let mut column = Column::empty(*column_type);
-            for row in rows {
-                let cell = row.cells.get(at).cloned().unwrap_or(Cell::Null);
-                let cell = cell.image_digest().map_or(cell, |digest| Cell::Image(unstored(&digest)));
-                column.push(cell).map_err(Failure::input)?;
+/// New images are known by their digest only.
+fn unstored_images(mut row: Row) -> Row {
+    for cell in &mut row.cells {
+        if let Some(digest) = cell.image_digest() {
+            *cell = Cell::Image(unstored(&digest));
+        }
+    }
+    row
+}
+
+/// The parts of a source's dataset, as they are read.
+struct Parts<'a> {
+    taken: &'a Taken<'a>,
+    schema: &'a Schema,
+    parts: Vec<Part>,
+    /// Rows in chunks that are not in the store.
+    new: u64,
+}
+
+impl TakeChunks for Parts<'_> {
+    fn take(&mut self, chunks: Vec<EncodedRows>) -> Result<(), Failure> {
+        let parts: Vec<Part> = chunks.into_par_iter().map(|rows| self.part(rows)).collect::<Result<_, _>>()?;
+        for part in parts {
+            if !matches!(part, Part::Chunk(_)) {
+                self.new += part.len();
             }
-            columns.insert(name.clone(), column);
+            self.parts.push(part);
         }
+        if self.new > LOOKED_AT {
+            self.parts.retain(|part| matches!(part, Part::Chunk(_)));
+            self.parts.push(Part::Many(self.new));
+        }
+        Ok(())
+    }
+}
+
+impl Parts<'_> {
+    /// A chunk whose columns are all in the store is the one it was.
+    fn part(&self, rows: EncodedRows) -> Result<Part, Failure> {
+        let mut piece = rows.into_piece(self.schema)?;
         let digests: BTreeMap<String, Digest> =
-            columns.iter().map(|(name, column)| (name.clone(), Digest::of(&column.encode()))).collect();
-        if self.store.locate_all(&digests).map_err(store_failure)?.is_some() {
-            return Ok(Part::Chunk(Chunk { rows: rows.len() as u64, columns: digests }));
+            piece.columns.iter().map(|(name, column)| (name.clone(), Digest::of(&column.encode()))).collect();
+        if self.taken.store.locate_all(&digests).map_err(store_failure)?.is_some() {
+            return Ok(Part::Chunk(Chunk { rows: piece.rows, columns: digests }));
         }
-        columns.retain(|name, _| self.read.contains(name));
-        let row = |(at, row): (usize, &Row)| Forecast {
-            id: row.id.clone(),
+        let ids =
+            piece.columns.remove(ID).map_or_else(|| Ok(Vec::new()), Column::into_texts).map_err(Failure::internal)?;
+        piece.columns.retain(|name, _| self.taken.read.contains(name.as_str()));
+        let row = |(at, id): (usize, String)| Forecast {
+            id,
             certain: true,
-            cells: columns.iter().map(|(name, column)| (name.clone(), column.slice(at))).collect(),
+            cells: piece.columns.iter().map(|(name, column)| (name.clone(), column.slice(at))).collect(),
         };
-        Ok(Part::Rows(rows.iter().enumerate().map(row).collect()))
+        Ok(Part::Rows(ids.into_iter().enumerate().map(row).collect()))
     }
 }
 

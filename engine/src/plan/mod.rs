@@ -7,6 +7,7 @@ mod forecast;
 
 use std::collections::BTreeSet;
 
+use pipe_cache::Key;
 use serde::Serialize;
 
 use crate::cell::Schema;
@@ -14,10 +15,11 @@ use crate::event::RowCounts;
 use crate::graph::{Graph, Step};
 use crate::problem::Failure;
 use crate::recipe::row_columns;
-use crate::run::evaluate::{find, lineage, prepare};
+use crate::run::evaluate::{find, lineage, memory, prepare};
+use crate::run::table::Table;
 use crate::run::{Artifact, Context, RowScanner, StepResult};
 use crate::stage::{DATASET, Execute};
-use crate::step::Ancestor;
+use crate::step::{Ancestor, Inputs};
 
 use forecast::Rows;
 
@@ -154,7 +156,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A source that reads local files only is read, in memory, to see what it would give.
+    /// A source that reads local files only is read to see what it would give.
     fn source(&self, step: &Step, run: forecast::RunSource) -> Planned {
         let plan = planned(step, Action::Run, "the source is new or changed");
         let datasets_only = step.outputs.iter().all(|output| output.kind == DATASET);
@@ -176,15 +178,13 @@ impl Planner<'_> {
     fn rows(&self, step: &Step, reason: &str) -> Result<Planned, Failure> {
         let mut plan = planned(step, Action::Run, reason);
         let Some(input) = self.primary_rows(step)? else { return Ok((plan, unknown(step))) };
-        let schema = step.outputs.first().and_then(|output| output.schema.clone()).unwrap_or_default();
         let total = input.len();
         let certain = input.is_certain();
         let primary = step.primary_port();
         let mut others = step.inputs.iter().filter(|edge| edge.port != primary);
         let others_known = others.all(|edge| matches!(self.output(edge), Output::Known(_)));
         let (rows, execute) = if others_known {
-            let inputs = self.scannable_inputs(step);
-            let scanner = RowScanner::new(step, &inputs, self.context.store, &self.context.workers.setup().device)?;
+            let scanner = RowScanner::new(step, self.memory(step), self.context.store)?;
             input.through_row_step(step, &scanner, self.context.store, &self.read)?
         } else {
             input.through_unknown(step, self.context.store, &self.read)?
@@ -193,19 +193,29 @@ impl Planner<'_> {
         if execute == 0 && certain {
             plan.action = Action::Assemble;
         }
-        Ok((plan, vec![Output::Rows(rows.with_schema(schema))]))
+        Ok((plan, vec![Output::Rows(rows)]))
     }
 
     /// A table step whose result is not there: it is cheap enough to be tried, if all it reads is known.
     fn table(&self, step: &Step, reason: &str) -> Planned {
         let mut plan = planned(step, Action::Run, reason);
         let Ok(Some(input)) = self.primary_rows(step) else { return (plan, unknown(step)) };
-        plan.rows = Some(PlannedRows { total: input.len(), execute: input.len(), exact: input.is_certain() });
-        let schema = step.outputs.first().and_then(|output| output.schema.clone()).unwrap_or_default();
-        match input.through_table_step(step, self.context.store, &self.read) {
-            Ok(ports) => (plan, ports.into_iter().map(|rows| Output::Rows(rows.with_schema(schema.clone()))).collect()),
-            Err(_) => (plan, unknown(step)),
+        let (total, certain) = (input.len(), input.is_certain());
+        plan.rows = Some(PlannedRows { total, execute: total, exact: false });
+        let setup = (self.context.store, self.memory(step));
+        let tried = Table::new(step, &Inputs::new(), input.schema(), setup)
+            .and_then(|table| input.through_table_step(step, &table, self.context.store, &self.read));
+        let Ok((ports, execute)) = tried else { return (plan, unknown(step)) };
+        plan.rows = Some(PlannedRows { total, execute, exact: certain });
+        if execute == 0 && certain {
+            plan.action = Action::Assemble;
         }
+        (plan, ports.into_iter().map(Output::Rows).collect())
+    }
+
+    /// Names the row memory of a step; its recipe does not look at the rows themselves.
+    fn memory(&self, step: &Step) -> Key {
+        memory(step, &self.scannable_inputs(step), &self.context.workers.setup().device)
     }
 
     fn output(&self, edge: &crate::graph::Edge) -> &Output {

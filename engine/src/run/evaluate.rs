@@ -31,6 +31,8 @@ pub struct Prepared {
     pub key: Key,
     /// The text of its recipe.
     pub recipe: String,
+    /// Names the row memory of a row or table step: the key of its row recipe.
+    pub memory: Key,
     /// Its inputs, in the order of the step's edges.
     pub inputs: Vec<Artifact>,
     /// The steps that led here.
@@ -61,7 +63,19 @@ pub fn prepare(step: &Step, inputs: &[Artifact], lineage: Vec<Ancestor>, device:
     if step.contract.uses_lineage {
         recipe::push_lineage(&mut recipe, &lineage);
     }
-    Prepared { key: recipe::key(&recipe), recipe, inputs: inputs.to_vec(), lineage }
+    let memory = memory(step, inputs, device);
+    Prepared { key: recipe::key(&recipe), recipe, memory, inputs: inputs.to_vec(), lineage }
+}
+
+/// The key of the row recipe of a step; that of nothing for steps that do not work on rows.
+#[must_use]
+pub fn memory(step: &Step, inputs: &[Artifact], device: &str) -> Key {
+    let recipe = if step.stage.execute.transforms() {
+        recipe::row_recipe(step, &known(step, inputs), device)
+    } else {
+        String::new()
+    };
+    recipe::key(&recipe)
 }
 
 /// The steps that led to the one at `at`, each once, in order; `ancestor` tells of a step whose result is known.

@@ -9,7 +9,7 @@ pub(crate) mod rows;
 mod sink;
 mod step;
 pub(crate) mod table;
-mod transform;
+pub(crate) mod transform;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

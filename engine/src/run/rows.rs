@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pipe_cache::{Blob, Digest, Fields, Key, RowKey, RowMemory, Store, row_key};
 use rayon::prelude::*;
 
-use super::evaluate::{Prepared, known};
+use super::evaluate::Prepared;
+use super::step::program_log;
 use super::transform::Tally;
-use super::{Artifact, Context, transform};
+use super::{Context, Scratch, transform};
 use crate::artifact::{Chunk, store_failure};
 use crate::cell::{Cell, ColumnType, Row, Schema};
 use crate::column::Column;
@@ -17,7 +18,7 @@ use crate::event::RowCounts;
 use crate::graph::Step;
 use crate::problem::Failure;
 use crate::recipe;
-use crate::stage::{Execute, Load, Outcome, RowStage};
+use crate::stage::{Execute, Load, Outcome, Place, RowStage};
 use crate::step::{Inputs, Sink};
 use crate::worker::frame::LoadRows;
 
@@ -61,10 +62,15 @@ impl ScannedRows {
 }
 
 impl<'a> RowScanner<'a> {
-    pub(crate) fn new(step: &'a Step, inputs: &[Artifact], store: &'a Store, device: &str) -> Result<Self, Failure> {
-        let recipe = recipe::key(&recipe::row_recipe(step, &known(step, inputs), device));
+    /// `recipe` is the key of the step's [`recipe::row_recipe`].
+    pub(crate) fn new(step: &'a Step, recipe: Key, store: &'a Store) -> Result<Self, Failure> {
         let memory = store.memory(&recipe).map_err(store_failure)?;
         Ok(Self { store, memory, recipe, columns: recipe::row_columns(step), writes: &step.contract.writes })
+    }
+
+    /// Where what the step does is remembered.
+    pub(crate) fn memory(&self) -> &RowMemory {
+        &self.memory
     }
 
     pub(crate) fn scan(&self, chunk: &Chunk) -> Result<ChunkScan, Failure> {
@@ -153,7 +159,7 @@ pub(super) fn execute(
     sink: &dyn Sink,
 ) -> Result<Executed, Failure> {
     let (_, dataset) = transform::primary(step, &prepared.inputs)?;
-    let scanner = RowScanner::new(step, &prepared.inputs, context.store, &context.workers.setup().device)?;
+    let scanner = RowScanner::new(step, prepared.memory, context.store)?;
     let executor = Executor::new(step, inputs, &dataset.schema, context)?;
     let total = dataset.rows();
     let mut run = Run { scanner, executor, sink, total, done: 0, executed: 0, unfinished: false };
@@ -164,7 +170,7 @@ pub(super) fn execute(
         run.fill(&mut window)?;
         for (chunk, scan) in window {
             let (digest, delta) = run.finish_chunk(chunk, scan)?;
-            tally.add(&delta);
+            tally.add(0, &delta);
             deltas.push(digest);
         }
     }
@@ -350,8 +356,15 @@ fn remember(outcome: Outcome, writes: &[(String, ColumnType)], store: &Store) ->
 
 /// Where rows are executed.
 enum Executor<'a> {
-    Cpu(Box<dyn RowStage>),
-    Torch { load: LoadRows, context: &'a Context<'a> },
+    /// Dropped in this order: what it runs ends before its directory goes.
+    Cpu {
+        stage: Box<dyn RowStage>,
+        _scratch: Scratch,
+    },
+    Torch {
+        load: LoadRows,
+        context: &'a Context<'a>,
+    },
 }
 
 impl<'a> Executor<'a> {
@@ -361,7 +374,16 @@ impl<'a> Executor<'a> {
         types.0.retain(|name, _| columns.contains(name));
         match step.stage.execute {
             Execute::Rows(load) => {
-                load(&Load { params: &step.params, inputs, columns, schema: &types }).map(Executor::Cpu)
+                let scratch = Scratch(context.store.scratch().map_err(store_failure)?);
+                let log = program_log(step, context);
+                let place = Place {
+                    sources: step.resolution.as_ref().map_or(&[], |resolution| &resolution.files),
+                    scratch: &scratch.0,
+                    log: Some(&log),
+                    threads: context.workers.setup().threads,
+                };
+                let stage = load(&Load { params: &step.params, inputs, columns, schema: &types, place })?;
+                Ok(Executor::Cpu { stage, _scratch: scratch })
             }
             _ => Ok(Executor::Torch {
                 load: LoadRows {
@@ -379,7 +401,7 @@ impl<'a> Executor<'a> {
 
     fn batch(&self) -> usize {
         match self {
-            Self::Cpu(_) => CPU_BATCH * 4 * rayon::current_num_threads(),
+            Self::Cpu { .. } => CPU_BATCH * 4 * rayon::current_num_threads(),
             Self::Torch { .. } => WORKER_BATCH,
         }
     }
@@ -392,9 +414,9 @@ impl<'a> Executor<'a> {
     ) -> Result<(), Failure> {
         match self {
             Self::Torch { load, context } => context.workers.rows(load, rows.to_vec(), sink, emit),
-            Self::Cpu(stage) => {
+            Self::Cpu { stage, .. } => {
                 let parts: Vec<Vec<Outcome>> =
-                    rows.par_chunks(CPU_BATCH).map(|part| stage.run(part)).collect::<Result<_, _>>()?;
+                    rows.par_chunks(CPU_BATCH).map(|part| stage.run(part, sink)).collect::<Result<_, _>>()?;
                 if parts.iter().zip(rows.chunks(CPU_BATCH)).any(|(outcomes, rows)| outcomes.len() != rows.len()) {
                     return Err(stray());
                 }

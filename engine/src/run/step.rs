@@ -11,6 +11,7 @@ use super::evaluate::{BOOKKEEPING, Prepared, known, result};
 use super::sink::StepSink;
 use super::{Artifact, Context, Scratch, StepResult, ingest, rows, table, transform};
 use crate::artifact::{Manifest, store_failure};
+use crate::build::build;
 use crate::cell::Schema;
 use crate::dataset::{self, locate};
 use crate::delta::Why;
@@ -170,11 +171,16 @@ fn task(
         scratch: work,
         checkpoint: checkpoint.map(|found| Checkpoint { at: found.at, files: FileSet(found.files) }),
         sources: step.resolution.as_ref().map_or_else(Vec::new, |resolution| resolution.files.clone()),
-        log: Some(context.store.runs().join(format!("{}.{}.log", context.events.run(), step.name))),
+        log: Some(program_log(step, context)),
         lineage: prepared.lineage.clone(),
         device: context.workers.setup().device.clone(),
         threads: context.workers.setup().threads,
     })
+}
+
+/// Where the output of programs that a step runs is kept.
+pub(super) fn program_log(step: &Step, context: &Context<'_>) -> PathBuf {
+    context.store.runs().join(format!("{}.{}.log", context.events.run(), step.name))
 }
 
 /// The inputs as a stage sees them, without the one it works on row by row.
@@ -236,7 +242,7 @@ impl DatasetOutput for Datasets<'_> {
         if self.step.output(port).is_none_or(|output| output.kind != DATASET) {
             return Err(Failure::internal(format!("there is no dataset output `{port}`")));
         }
-        let made = dataset::build(self.store, schema, rows)?;
+        let made = build(self.store, schema, rows)?;
         let rows = made.manifest.rows();
         let manifest = Manifest::Dataset(made.manifest);
         let artifact = Artifact { digest: manifest.store(self.store)?, manifest: Arc::new(manifest) };
@@ -293,17 +299,20 @@ fn left_out_of(
     }
     let ids =
         dataset::load_column(store, &chunk.columns[crate::artifact::ID])?.into_texts().map_err(Failure::internal)?;
-    let removed = delta.removed.iter().filter_map(|removed| {
-        let id = ids.get(removed.row as usize)?.clone();
-        match &removed.why {
-            Why::Dropped(reason) => Some(LeftOut { id, failed: false, reason: reason.clone(), message: String::new() }),
-            Why::Failed(failure) => {
-                Some(LeftOut { id, failed: true, reason: failure.class.clone(), message: failure.message.clone() })
-            }
-            Why::Elsewhere => None,
+    let mut left: Vec<(u32, LeftOut)> = Vec::new();
+    for removed in &delta.removed {
+        for row in &removed.rows {
+            let Some(id) = ids.get(*row as usize).cloned() else { continue };
+            let (failed, reason, message) = match &removed.why {
+                Why::Dropped(reason) => (false, reason.clone(), String::new()),
+                Why::Failed(failure) => (true, failure.class.clone(), failure.message.clone()),
+                Why::Elsewhere => continue,
+            };
+            left.push((*row, LeftOut { id, failed, reason, message }));
         }
-    });
-    Ok(removed.collect())
+    }
+    left.sort_by_key(|(row, _)| *row);
+    Ok(left.into_iter().map(|(_, left)| left).collect())
 }
 
 /// A row that a step did not keep.

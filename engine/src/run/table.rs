@@ -1,19 +1,27 @@
-//! Table steps: every chunk is shown once, then asked about.
+//! Table steps: every chunk is marked, all marks are decided on, every chunk is assigned. Marks and assignments are remembered by
+//! chunk, so that an edit costs the chunks it touches and those on which the verdict changes.
 
-use pipe_cache::Digest;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pipe_cache::{Digest, Fields, Key, RowKey, RowMemory, Store, row_key};
+use rayon::prelude::*;
+use serde::de::DeserializeOwned;
 
 use super::Context;
 use super::evaluate::Prepared;
 use super::rows::Executed;
 use super::transform::{self, Tally};
-use crate::artifact::ID;
-use crate::cell::Row;
+use crate::artifact::{Chunk, ID, store_failure};
+use crate::cell::{Row, Schema};
 use crate::dataset::view;
-use crate::delta::{DeltaBuilder, Why};
+use crate::delta::{ChunkDelta, DeltaBuilder, Why};
+use crate::event::RowCounts;
 use crate::graph::Step;
 use crate::problem::Failure;
 use crate::recipe;
-use crate::stage::{Assignment, Load, TableStage};
+use crate::stage::{Assignment, Load, Mark, TableStage, Verdict};
 use crate::step::{Inputs, Sink};
 
 /// Executes a table step.
@@ -25,51 +33,216 @@ pub(super) fn execute(
     sink: &dyn Sink,
 ) -> Result<Executed, Failure> {
     let (_, dataset) = transform::primary(step, &prepared.inputs)?;
-    let columns = recipe::row_columns(step);
-    let view = view(context.store, dataset, Some(columns))?;
-    let mut stage = load(step, inputs, &view.schema)?;
-    let names = cell_columns(step);
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let total = 2 * view.rows;
-    let mut done = 0;
-    let mut advance = |rows: usize| {
-        done += rows as u64;
-        sink.progress(done, total, "");
-        if sink.cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
-    };
-    for rows in view.chunks(&names) {
-        let rows = rows?;
-        stage.scan(&rows)?;
-        advance(rows.len())?;
-    }
-    let mut deltas: Vec<Vec<Digest>> = vec![Vec::new(); step.outputs.len()];
+    let table = Table::new(step, inputs, &dataset.schema, (context.store, prepared.memory))?;
+    let progress = Progress { done: AtomicU64::new(0), total: 2 * dataset.rows(), sink };
+    let marks: Vec<Vec<Mark>> = dataset
+        .chunks
+        .par_iter()
+        .map(|chunk| table.marks(chunk).and_then(|marks| progress.advance(chunk).map(|()| marks)))
+        .collect::<Result<_, _>>()?;
+    let verdicts = table.stage.decide(&marks);
+    let executed = AtomicU64::new(0);
+    let deltas: Vec<Vec<Changed>> = dataset
+        .chunks
+        .par_iter()
+        .zip(&verdicts)
+        .map(|(chunk, verdicts)| {
+            let known = table.known_deltas(chunk, verdicts);
+            let deltas = known.map_or_else(|| table.assign(chunk, verdicts, &executed), Ok)?;
+            progress.advance(chunk).map(|()| deltas)
+        })
+        .collect::<Result<_, Failure>>()?;
+    let moved = table.moved(&dataset.chunks, &marks, &verdicts)?;
     let mut tally = Tally::default();
-    for rows in view.chunks(&names) {
-        let rows = rows?;
-        let builders = assign(step, stage.as_mut(), &rows)?;
-        for (port, builder) in builders.into_iter().enumerate() {
-            let delta = builder.finish(context.store)?;
-            if port == 0 {
-                tally.add(&delta);
-            } else {
-                tally.add_kept(&delta);
-            }
-            deltas[port].push(delta.store(context.store)?);
-        }
-        advance(rows.len())?;
+    for ports in &deltas {
+        ports.iter().enumerate().for_each(|(port, (_, delta))| tally.add(port, delta));
     }
-    let outputs =
-        step.outputs.iter().zip(&deltas).map(|(o, deltas)| transform::store_deltas(&o.port, deltas, context.store));
-    let counts = tally.finish(dataset.rows());
+    let outputs = step.outputs.iter().enumerate().map(|(port, output)| {
+        let digests: Vec<Digest> = deltas.iter().map(|ports| ports[port].0).collect();
+        transform::store_deltas(&output.port, &digests, context.store)
+    });
+    let counts = RowCounts { moved, ..tally.finish(executed.into_inner()) };
     Ok(Executed { outputs: outputs.collect::<Result<_, _>>()?, counts, unfinished: false })
 }
 
-/// Sets up the stage of a table step.
-pub(crate) fn load(step: &Step, inputs: &Inputs, schema: &crate::cell::Schema) -> Result<Box<dyn TableStage>, Failure> {
-    let crate::stage::Execute::Table(load) = step.stage.execute else {
-        return Err(Failure::internal(format!("`{}` is not a table stage", step.stage.name)));
-    };
-    load(&Load { params: &step.params, inputs, columns: &cell_columns(step), schema })
+struct Progress<'a> {
+    done: AtomicU64,
+    total: u64,
+    sink: &'a dyn Sink,
+}
+
+impl Progress<'_> {
+    fn advance(&self, chunk: &Chunk) -> Result<(), Failure> {
+        let done = self.done.fetch_add(chunk.rows, Ordering::Relaxed) + chunk.rows;
+        self.sink.progress(done, self.total, "");
+        if self.sink.cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
+    }
+}
+
+/// A delta and its name.
+type Changed = (Digest, ChunkDelta);
+
+/// A table stage at work on stored chunks.
+pub(crate) struct Table<'a> {
+    step: &'a Step,
+    store: &'a Store,
+    memory: Arc<RowMemory>,
+    columns: Vec<String>,
+    schema: Schema,
+    pub(crate) stage: Box<dyn TableStage>,
+}
+
+impl<'a> Table<'a> {
+    /// Sets up the stage of a step; `memory` is where what it does is remembered.
+    pub(crate) fn new(
+        step: &'a Step,
+        inputs: &Inputs,
+        schema: &Schema,
+        (store, memory): (&'a Store, Key),
+    ) -> Result<Self, Failure> {
+        let crate::stage::Execute::Table(load) = step.stage.execute else {
+            return Err(Failure::internal(format!("`{}` is not a table stage", step.stage.name)));
+        };
+        let columns = cell_columns(step);
+        let mut schema = schema.clone();
+        schema.0.retain(|name, _| columns.contains(name));
+        let stage = load(&Load {
+            params: &step.params,
+            inputs,
+            columns: &columns,
+            schema: &schema,
+            place: crate::stage::Place::default(),
+        })?;
+        let memory = store.memory(&memory).map_err(store_failure)?;
+        Ok(Self { step, store, memory, columns, schema, stage })
+    }
+
+    /// The columns whose cells its rows hold.
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Where what it does is remembered.
+    pub(crate) fn memory(&self) -> &RowMemory {
+        &self.memory
+    }
+
+    /// The marks of the rows of a chunk, remembered or made.
+    pub(crate) fn marks(&self, chunk: &Chunk) -> Result<Vec<Mark>, Failure> {
+        let key = key("marks", &self.projection(chunk), None);
+        let known = self.memory.get(&key).and_then(|value| decode_marks(&value));
+        if let Some(marks) = known.filter(|marks| marks.len() as u64 == chunk.rows) {
+            return Ok(marks);
+        }
+        let marks = self.stage.mark(&self.rows(chunk)?)?;
+        if marks.len() as u64 != chunk.rows {
+            return Err(Failure::internal(format!("a stage gave {} marks for {} rows", marks.len(), chunk.rows)));
+        }
+        self.memory.insert(key, marks.iter().flat_map(|mark| mark.to_le_bytes()).collect());
+        Ok(marks)
+    }
+
+    /// What the stage did to a chunk under these verdicts, per output port, if it is remembered.
+    pub(crate) fn known_deltas(&self, chunk: &Chunk, verdicts: &[Verdict]) -> Option<Vec<Changed>> {
+        let value = self.memory.get(&key("assigned", &self.projection(chunk), Some(verdicts)))?;
+        let digests: Vec<Digest> = postcard::from_bytes(&value).ok()?;
+        let load = |digest: Digest| {
+            let delta = ChunkDelta::load(self.store, &digest).ok()?;
+            let there = delta.columns.values().all(|column| matches!(self.store.locate(column), Ok(Some(_))));
+            (there && delta.rows == chunk.rows).then_some((digest, delta))
+        };
+        (digests.len() == self.step.outputs.len()).then(|| digests.into_iter().map(load).collect())?
+    }
+
+    fn assign(&self, chunk: &Chunk, verdicts: &[Verdict], executed: &AtomicU64) -> Result<Vec<Changed>, Failure> {
+        let assignments = self.stage.assign(&self.rows(chunk)?, verdicts)?;
+        if assignments.len() as u64 != chunk.rows {
+            return Err(Failure::internal(format!("a stage assigned {} of {} rows", assignments.len(), chunk.rows)));
+        }
+        let mut deltas = Vec::with_capacity(self.step.outputs.len());
+        for builder in builders(self.step, assignments)? {
+            let delta = builder.finish(self.store)?;
+            deltas.push((delta.store(self.store)?, delta));
+        }
+        let digests: Vec<Digest> = deltas.iter().map(|(digest, _)| *digest).collect();
+        let value = postcard::to_stdvec(&digests).expect("encoding plain data into memory cannot fail");
+        self.memory.insert(key("assigned", &self.projection(chunk), Some(verdicts)), value);
+        executed.fetch_add(chunk.rows, Ordering::Relaxed);
+        Ok(deltas)
+    }
+
+    fn rows(&self, chunk: &Chunk) -> Result<Vec<Row>, Failure> {
+        let dataset = crate::artifact::DatasetManifest::new(self.schema.clone(), vec![chunk.clone()]);
+        let names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        view(self.store, &dataset, Some(&self.columns))?.all_rows(&names)
+    }
+
+    /// How many rows that the last execution of this recipe saw, too, got another verdict this time. Remembers this one for the next.
+    fn moved(&self, chunks: &[Chunk], marks: &[Vec<Mark>], verdicts: &[Vec<Verdict>]) -> Result<Option<u64>, Failure> {
+        let mut now = Vec::with_capacity(chunks.len());
+        for (chunk, verdicts) in chunks.iter().zip(verdicts) {
+            let digest = self.store.put(&encode_verdicts(verdicts)).map_err(store_failure)?;
+            now.push((self.projection(chunk), digest));
+        }
+        let key = row_key(&Fields::new("last verdicts").key());
+        let before = self.memory.get(&key).and_then(|digest| self.load::<Decided>(&digest.try_into().ok()?));
+        let bytes = postcard::to_stdvec(&now).expect("encoding plain data into memory cannot fail");
+        let digest = self.store.put(&bytes).map_err(store_failure)?;
+        self.memory.insert(key, digest.bytes().to_vec());
+        Ok(before.and_then(|before| self.compare(&before, &now, marks, verdicts)))
+    }
+
+    /// Rows of unchanged chunks are compared by place, those of changed chunks by mark. `None` if what was before is gone.
+    fn compare(&self, before: &Decided, now: &Decided, marks: &[Vec<Mark>], verdicts: &[Vec<Verdict>]) -> Option<u64> {
+        let mut gone: HashMap<Digest, Digest> = before.iter().copied().collect();
+        let (mut moved, mut changed) = (0, Vec::new());
+        for (at, (projection, digest)) in now.iter().enumerate() {
+            match gone.remove(projection) {
+                Some(then) if then == *digest => {}
+                Some(then) => {
+                    let then = self.load::<Vec<Verdict>>(then.bytes())?;
+                    moved += then.iter().zip(&verdicts[at]).filter(|(then, now)| then != now).count() as u64;
+                }
+                None => changed.push(at),
+            }
+        }
+        let mut then = HashMap::new();
+        for (projection, digest) in gone {
+            let marks = self.memory.get(&key("marks", &projection, None))?;
+            then.extend(decode_marks(&marks)?.into_iter().zip(self.load::<Vec<Verdict>>(digest.bytes())?));
+        }
+        let after = changed.into_iter().flat_map(|at| marks[at].iter().zip(&verdicts[at]));
+        Some(moved + after.filter(|(mark, now)| then.get(mark).is_some_and(|then| then != *now)).count() as u64)
+    }
+
+    fn projection(&self, chunk: &Chunk) -> Digest {
+        chunk.projection(recipe::row_columns(self.step))
+    }
+
+    fn load<T: DeserializeOwned>(&self, digest: &[u8; 32]) -> Option<T> {
+        postcard::from_bytes(&self.store.read(&Digest::from_bytes(*digest)).ok()?).ok()
+    }
+}
+
+/// What was decided on all chunks: the projection of each, and its verdicts.
+type Decided = Vec<(Digest, Digest)>;
+
+fn encode_verdicts(verdicts: &[Verdict]) -> Vec<u8> {
+    postcard::to_stdvec(verdicts).expect("encoding plain data into memory cannot fail")
+}
+
+fn key(what: &str, projection: &Digest, verdicts: Option<&[Verdict]>) -> RowKey {
+    let mut fields = Fields::new(what);
+    fields.push(projection.bytes());
+    if let Some(verdicts) = verdicts {
+        fields.push(&encode_verdicts(verdicts));
+    }
+    row_key(&fields.key())
+}
+
+fn decode_marks(bytes: &[u8]) -> Option<Vec<Mark>> {
+    let (marks, rest) = bytes.as_chunks();
+    rest.is_empty().then(|| marks.iter().map(|mark| Mark::from_le_bytes(*mark)).collect())
 }
 
 /// The columns whose cells the rows of a table stage hold: those it reads, but the id, which every row has.
@@ -77,12 +250,8 @@ pub(crate) fn cell_columns(step: &Step) -> Vec<String> {
     recipe::row_columns(step).iter().filter(|name| *name != ID).cloned().collect()
 }
 
-/// What a table stage does with the rows of a chunk, per output port.
-fn assign<'a>(step: &'a Step, stage: &mut dyn TableStage, rows: &[Row]) -> Result<Vec<DeltaBuilder<'a>>, Failure> {
-    let assignments = stage.assign(rows)?;
-    if assignments.len() != rows.len() {
-        return Err(Failure::internal(format!("a stage assigned {} of {} rows", assignments.len(), rows.len())));
-    }
+/// What was assigned to the rows of a chunk, per output port.
+fn builders<'a>(step: &'a Step, assignments: Vec<Assignment>) -> Result<Vec<DeltaBuilder<'a>>, Failure> {
     let mut builders: Vec<DeltaBuilder<'a>> =
         step.outputs.iter().map(|_| DeltaBuilder::new(&step.contract.writes)).collect();
     for assignment in assignments {

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipe_cache::{ActionRecord, Digest, Fields, Key, Store};
+use rayon::prelude::*;
 
 use super::Artifact;
 use super::evaluate::{BOOKKEEPING, Prepared, load_artifact};
 use crate::artifact::{DatasetManifest, Manifest, store_failure};
+use crate::assembly::Assembly;
 use crate::cell::Schema;
-use crate::dataset::Assembler;
 use crate::delta::{ChunkDelta, Why};
 use crate::event::RowCounts;
 use crate::graph::Step;
@@ -112,23 +113,25 @@ fn assemble(
     store: &Store,
 ) -> Result<Artifact, Failure> {
     let (_, input) = primary(step, &prepared.inputs)?;
-    let deltas = load_deltas(record, port, store)?;
-    if deltas.len() != input.chunks.len() {
+    let digests = load_deltas(record, port, store)?;
+    if digests.len() != input.chunks.len() {
         return Err(Failure::internal("the deltas are of another dataset"));
     }
+    let deltas: Vec<ChunkDelta> =
+        digests.par_iter().map(|digest| ChunkDelta::load(store, digest)).collect::<Result<_, _>>()?;
     let declared = step.output(port).and_then(|output| output.schema.clone()).unwrap_or_default();
-    let mut assembler = Assembler::new(store, actual_schema(&declared, input));
-    for (chunk, delta) in input.chunks.iter().zip(&deltas) {
-        assembler.add(chunk, &ChunkDelta::load(store, delta)?)?;
-    }
-    let manifest = Manifest::Dataset(assembler.finish()?);
+    let schema = actual_schema(&declared, &input.schema);
+    let memory = store.memory(&prepared.memory).map_err(store_failure)?;
+    let changed = input.chunks.iter().zip(&digests).zip(&deltas).map(|((chunk, digest), delta)| (chunk, digest, delta));
+    let manifest = Manifest::Dataset(Assembly::new(store, &schema, &memory).dataset(changed)?);
     Ok(Artifact { digest: manifest.store(store)?, manifest: Arc::new(manifest) })
 }
 
 /// The columns promised, and those of the input that planning did not know of.
-fn actual_schema(declared: &Schema, input: &DatasetManifest) -> Schema {
+#[must_use]
+pub fn actual_schema(declared: &Schema, input: &Schema) -> Schema {
     let mut schema = declared.clone();
-    for (name, column_type) in &input.schema.0 {
+    for (name, column_type) in &input.0 {
         schema.0.entry(name.clone()).or_insert(*column_type);
     }
     schema
@@ -144,23 +147,22 @@ const FAILED: &str = "failed: ";
 pub struct Tally(RowCounts);
 
 impl Tally {
-    /// Counts the rows of a delta. Rows that went to another port are counted there.
-    pub fn add(&mut self, delta: &ChunkDelta) {
+    /// Counts the rows of the delta of a port: what left is counted at the first, what went elsewhere at the port it went to.
+    pub fn add(&mut self, port: usize, delta: &ChunkDelta) {
         let counts = &mut self.0;
+        counts.kept += delta.kept_count();
+        if port > 0 {
+            return;
+        }
         counts.total += delta.rows;
-        counts.kept += delta.rows - delta.removed.len() as u64;
         for removed in &delta.removed {
+            let rows = removed.rows.len() as u64;
             match &removed.why {
-                Why::Dropped(reason) => *counts.dropped.entry(reason.clone()).or_default() += 1,
-                Why::Failed(failure) => *counts.failed.entry(failure.class.clone()).or_default() += 1,
+                Why::Dropped(reason) => *counts.dropped.entry(reason.clone()).or_default() += rows,
+                Why::Failed(failure) => *counts.failed.entry(failure.class.clone()).or_default() += rows,
                 Why::Elsewhere => {}
             }
         }
-    }
-
-    /// Counts the rows of a further port of the same step.
-    pub fn add_kept(&mut self, delta: &ChunkDelta) {
-        self.0.kept += delta.rows - delta.removed.len() as u64;
     }
 
     /// The counts.

@@ -1,6 +1,5 @@
 //! Inputs as files for a program, and what it leaves as outputs.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use pipe_engine::cell::{Cell, Schema};
 use pipe_engine::problem::Failure;
 use pipe_engine::step::{Data, Input, StepContext};
 
-use crate::record_rows::{RowMaker, bad_row};
+use crate::record_rows::{RowMaker, unique};
 use crate::records::{self, RecordFormat};
 use crate::{kinds, layout};
 
@@ -52,12 +51,7 @@ pub fn take_dataset(context: &StepContext<'_>, port: &str, schema: &Schema, dir:
         regular.then(|| fs::read(&path).map(Cell::NewImage).map_err(|error| Failure::io("read", &path, &error)))
     };
     let maker = RowMaker { file: &name, format: RecordFormat::Jsonl, id: Some("id"), schema, images: Box::new(image) };
-    let mut ids = HashSet::new();
-    let mut rows = maker.rows(records).take_while(|_| !context.sink.cancelled()).map(|found| {
-        let (row, at) = found?;
-        let duplicate = || bad_row(at, "id: duplicate", format!("an earlier row has the id `{}`", row.id));
-        if ids.insert(row.id.clone()) { Ok(row) } else { Err(duplicate()) }
-    });
+    let mut rows = unique(maker.rows(records).take_while(|_| !context.sink.cancelled()));
     datasets.dataset(port, schema, &mut rows)?;
     if context.sink.cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
 }

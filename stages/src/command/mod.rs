@@ -4,15 +4,12 @@
 //! key. Inputs lie as files below `{in}`, outputs are expected below `{out}`. Knows nothing of what the program does.
 
 mod exchange;
-mod program;
-mod sources;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use pipe_engine::cell::{ColumnType, Schema};
 use pipe_engine::problem::{Failure, Problem, nearest};
@@ -24,6 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kinds;
+use crate::program::{self, files};
 
 /// The row of the stage table.
 pub const STAGE: Stage = Stage {
@@ -33,7 +31,7 @@ pub const STAGE: Stage = Stage {
     inputs: &[Port::one("*", &["*"], "what the program reads, under names of your choosing").many().optional()],
     outputs: &[],
     params: params_schema::<Params>,
-    resources: Resources::CORES,
+    resources: Resources::ONE_CORE,
     resolve: Some(resolve),
     declare,
     execute: Execute::Step(execute),
@@ -59,10 +57,6 @@ pub struct Params {
     /// Further files it depends on, as paths, folders or patterns beside the pipeline: `lib`, `data/*.txt`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<String>,
-    /// Seconds after which it is ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1), extend("x-performance" = true))]
-    timeout_s: Option<u64>,
 }
 
 /// What a program leaves.
@@ -96,7 +90,8 @@ impl OutputKind {
 fn resolve(context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
     let params: Params = context.params()?;
     program::find(&params.run, context.base)?;
-    Ok(Resolution { files: sources::find(&params, context)?, ..Resolution::default() })
+    let files = files::find(&params.run, &params.files, context)?;
+    Ok(Resolution { files, ..Resolution::default() })
 }
 
 fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {
@@ -197,7 +192,7 @@ impl Places {
 fn execute(context: &StepContext<'_>) -> Result<(), Failure> {
     let params: Params = context.params()?;
     let places = Places::make(&context.task.scratch, params.outputs.keys())?;
-    let executable = sources::lay_out(&params.run, &context.task.sources, &places.work)?;
+    let executable = files::lay_out(&params.run, &context.task.sources, &places.work)?;
     exchange::export_inputs(context, &places.input)?;
     let arguments = params.run.iter().skip(1).map(|argument| places.fill(argument)).collect();
     let log = context.task.log.clone().unwrap_or_else(|| context.task.scratch.join("output.log"));
@@ -210,7 +205,6 @@ fn execute(context: &StepContext<'_>) -> Result<(), Failure> {
         temporary: &places.temporary,
         log: &log,
         kept: context.task.log.is_some(),
-        timeout: params.timeout_s.map(Duration::from_secs),
     };
     context.sink.progress(0, 0, &params.run[0]);
     run.to_end(context.sink)?;

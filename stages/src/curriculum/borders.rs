@@ -1,23 +1,23 @@
 //! Where one phase ends and the next begins.
 
-use std::cmp::Ordering;
-
 use pipe_engine::problem::Problem;
+use pipe_engine::stage::{Mark, NO_MARK};
 
 use super::Phase;
-use crate::ordering::{Rank, nearest_count};
+use crate::ordering::{self, nearest_count};
 
-/// What decides on the phase of a row: rows are ordered by difficulty, equal ones by a hash of their ids.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Place {
-    pub difficulty: f64,
-    pub tie: Rank,
+/// The place of a row among all: by difficulty, equally hard ones by a hash of their ids. Never [`NO_MARK`], whose upper half is a
+/// NaN's.
+pub(super) fn place(difficulty: f64, id: &str) -> Mark {
+    let tie = ordering::rank("curriculum: tie", 0, &[id.as_bytes()]) as u64;
+    (Mark::from(sortable(difficulty)) << 64) | Mark::from(tie)
 }
 
-impl Place {
-    fn order(&self, other: &Self) -> Ordering {
-        self.difficulty.total_cmp(&other.difficulty).then(self.tie.cmp(&other.tie))
-    }
+/// A number whose order is that of the floats ([`f64::total_cmp`]): the sign bit of positive floats is set, all bits of negative ones are
+/// flipped.
+const fn sortable(float: f64) -> u64 {
+    let bits = float.to_bits();
+    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
 }
 
 /// The borders between phases: one less than there are phases.
@@ -25,10 +25,8 @@ impl Place {
 pub(super) enum Borders {
     /// The highest difficulty before each border.
     UpTo(Vec<f64>),
-    /// The shares of rows before each border, and the rows seen so far: 32 bytes a row.
-    Shares(Vec<f64>, Vec<Place>),
-    /// The first row beyond each border; `None` where there is none.
-    Firsts(Vec<Option<Place>>),
+    /// The shares of rows before each border.
+    Shares(Vec<f64>),
 }
 
 /// How far shares may be from 1 in sum.
@@ -53,34 +51,19 @@ impl Borders {
         }
     }
 
-    pub const fn need_all_rows(&self) -> bool {
-        matches!(self, Self::Shares(..))
-    }
-
-    pub fn see(&mut self, places: &[Place]) {
-        if let Self::Shares(_, seen) = self {
-            seen.extend_from_slice(places);
-        }
-    }
-
-    /// Sets the borders, once all rows are seen. Each is rounded by itself, so that one row more moves it by one row at most.
-    pub fn settle(&mut self) {
-        if let Self::Shares(shares, places) = self {
-            places.sort_unstable_by(Place::order);
-            let first = |share: &f64| places.get(nearest_count(*share, places.len())).copied();
-            *self = Self::Firsts(shares.iter().map(first).collect());
-        }
-    }
-
-    /// The phase of a row: how many borders lie before it.
-    pub fn phase(&self, place: &Place) -> usize {
+    /// The first place beyond each border among these rows; `None` where no row lies beyond. Borders by share are each rounded by
+    /// themselves, so that one row more moves each by one row at most.
+    pub fn settle(&self, marks: &[Vec<Mark>]) -> Vec<Option<Mark>> {
         match self {
-            Self::UpTo(limits) => limits.iter().take_while(|limit| place.difficulty > **limit).count(),
-            Self::Firsts(firsts) => firsts
-                .iter()
-                .take_while(|first| first.as_ref().is_some_and(|first| place.order(first) != Ordering::Less))
-                .count(),
-            Self::Shares(..) => unreachable!("settled before rows are assigned"),
+            Self::UpTo(limits) => {
+                limits.iter().map(|limit| Some(Mark::from(sortable(*limit + 0.0) + 1) << 64)).collect()
+            }
+            Self::Shares(shares) => {
+                let mut places: Vec<Mark> = marks.iter().flatten().copied().filter(|mark| *mark != NO_MARK).collect();
+                places.sort_unstable();
+                let first = |share: &f64| places.get(nearest_count(*share, places.len())).copied();
+                shares.iter().map(first).collect()
+            }
         }
     }
 }
@@ -126,6 +109,6 @@ fn by_share(phases: &[Phase]) -> Result<Borders, Problem> {
             wrong(format!("the shares sum to {}, not 1", sum + share))
         }
         None if sum >= 1.0 => wrong(format!("the shares sum to {sum} and leave nothing for `{}`", last.name)),
-        _ => Ok(Borders::Shares(borders, Vec::new())),
+        _ => Ok(Borders::Shares(borders)),
     }
 }

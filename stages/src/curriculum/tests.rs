@@ -21,10 +21,15 @@ fn row(id: &str, words: usize, category: &str) -> Row {
 
 fn assign(params: &Value, rows: &[Row]) -> Vec<Assignment> {
     let columns = ["caption", "category"].map(str::to_owned);
-    let mut stage =
-        load(&Load { params, inputs: &Inputs::new(), columns: &columns, schema: &schema(COLUMNS) }).unwrap();
-    rows.chunks(5).for_each(|chunk| stage.scan(chunk).unwrap());
-    rows.chunks(5).flat_map(|chunk| stage.assign(chunk).unwrap()).collect()
+    let stage = load(&Load {
+        params,
+        inputs: &Inputs::new(),
+        columns: &columns,
+        schema: &schema(COLUMNS),
+        place: pipe_engine::stage::Place::default(),
+    })
+    .unwrap();
+    crate::testing::assign(stage.as_ref(), rows, 5)
 }
 
 /// The cells written to each row, by id.

@@ -14,7 +14,7 @@ use super::local::LocalFile;
 use super::schema::{self, FILE_NAME, IMAGE};
 use super::{OUTPUT, Params};
 use crate::image_file::has_image_extension;
-use crate::record_rows::{Found, Images, RowMaker, bad_record, bad_row, id_of, unreadable};
+use crate::record_rows::{Found, Images, Origin, RowMaker, bad_record, bad_row, id_of, unique, unreadable};
 use crate::records::{Record, RecordFormat};
 
 /// All that a dataset is made from.
@@ -36,18 +36,13 @@ pub fn give(context: &SourceContext<'_>, making: &Making) -> Result<(), Failure>
     }
     let sink = context.sink;
     let total = making.files.len() as u64;
-    let mut ids = HashSet::new();
-    let mut rows = (0..).zip(making.found()?).take_while(|_| !sink.cancelled()).map(|(done, found)| {
+    let found = (0..).zip(making.found()?).take_while(|_| !sink.cancelled()).map(|(done, found)| {
         if done % 1000 == 0 {
             sink.progress(done, total.max(done), "");
         }
-        let (row, at) = found?;
-        if ids.insert(row.id.clone()) {
-            Ok(row)
-        } else {
-            Err(bad_row(at, "id: duplicate", format!("an earlier row has the id `{}`", row.id)))
-        }
+        found
     });
+    let mut rows = unique(found);
     context.datasets.dataset(OUTPUT, &making.schema, &mut rows)?;
     if sink.cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
 }
@@ -104,7 +99,7 @@ impl Making {
     }
 
     fn image_row(&self, file: &LocalFile, about: Option<(&RowMaker<'_>, &Record)>) -> Found {
-        let mut image = Some(file.image().map_err(|failure| unreadable(&file.name, &failure))?);
+        let mut image = Some(file.image().map_err(|failure| unreadable(file.name.clone(), &failure))?);
         let id = match (&self.params.id, about) {
             (None, _) => Ok(file.name.clone()),
             (Some(column), Some((_, record))) => id_of(record, column),
@@ -116,12 +111,15 @@ impl Making {
             cells.push(match (image.take_if(|_| column == IMAGE), about) {
                 (Some(image), _) => image,
                 (None, None) => Cell::Null,
-                (None, Some((maker, record))) => {
-                    maker.cell(record, column, *column_type, &format!("{}:{}", maker.file, record.line))?
-                }
+                (None, Some((maker, record))) => maker.cell(
+                    record,
+                    column,
+                    *column_type,
+                    &Origin { file: maker.file.into(), line: Some(record.line) },
+                )?,
             });
         }
-        Ok((Row { id, cells }, file.name.clone()))
+        Ok((Row { id, cells }, Origin { file: file.name.as_str().into(), line: None }))
     }
 
     fn metadata(&self, makers: &[RowMaker<'_>]) -> Result<Metadata, Failure> {

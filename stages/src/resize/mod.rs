@@ -20,6 +20,7 @@ use pipe_engine::problem::{Failure, Problem};
 use pipe_engine::stage::{
     Contract, DATASET, Declare, Execute, Load, Outcome, Port, Resources, RowStage, Stage, params_schema,
 };
+use pipe_engine::step::Sink;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -212,7 +213,7 @@ fn colour(text: &str) -> Option<Rgb<u8>> {
 }
 
 impl RowStage for Resize {
-    fn run(&self, rows: &[Row]) -> Result<Vec<Outcome>, Failure> {
+    fn run(&self, rows: &[Row], _: &dyn Sink) -> Result<Vec<Outcome>, Failure> {
         Ok(rows.iter().map(|row| self.outcome(row)).collect())
     }
 }

@@ -27,7 +27,7 @@ fn outcome(params: &Value, bytes: &[u8]) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let row = Row { id: "a".into(), cells: vec![Cell::Image(blob(dir.path(), bytes))] };
     let stage = row_stage(&STAGE, params, &[("image", ColumnType::Image)]);
-    stage.run(&[row]).unwrap().remove(0)
+    stage.run(&[row], &crate::testing::Quiet).unwrap().remove(0)
 }
 
 fn resized(params: &Value, bytes: &[u8]) -> Vec<u8> {
@@ -153,7 +153,9 @@ fn bad_images_fail_with_a_class() {
     assert_eq!(class(&size, b"hello"), "image: unknown format");
     let null = Row { id: "a".into(), cells: vec![Cell::Null] };
     let stage = row_stage(&STAGE, &size, &[("image", ColumnType::Image)]);
-    assert!(matches!(&stage.run(&[null]).unwrap()[0], Outcome::Fail(failure) if failure.class == "image: missing"));
+    assert!(
+        matches!(&stage.run(&[null], &crate::testing::Quiet).unwrap()[0], Outcome::Fail(failure) if failure.class == "image: missing")
+    );
 }
 
 #[test]

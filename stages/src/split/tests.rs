@@ -21,19 +21,20 @@ fn declared(params: &Value) -> Result<Contract, Problem> {
 /// Where each row goes, by id.
 fn split(params: &Value, rows: &[Row]) -> BTreeMap<String, usize> {
     let columns = vec!["scene".to_owned()];
-    let mut stage = load(&Load { params, inputs: &Inputs::new(), columns: &columns, schema: &schema() }).unwrap();
-    let chunks: Vec<&[Row]> = rows.chunks(7).collect();
-    for chunk in &chunks {
-        stage.scan(chunk).unwrap();
-    }
-    let mut places = BTreeMap::new();
-    for chunk in &chunks {
-        for (row, assignment) in chunk.iter().zip(stage.assign(chunk).unwrap()) {
-            let Assignment::Keep { port, .. } = assignment else { panic!("split drops nothing") };
-            places.insert(row.id.clone(), port);
-        }
-    }
-    places
+    let stage = load(&Load {
+        params,
+        inputs: &Inputs::new(),
+        columns: &columns,
+        schema: &schema(),
+        place: pipe_engine::stage::Place::default(),
+    })
+    .unwrap();
+    let port = |assignment| match assignment {
+        Assignment::Keep { port, .. } => port,
+        other => panic!("split drops nothing: {other:?}"),
+    };
+    let ports = crate::testing::assign(stage.as_ref(), rows, 7).into_iter().map(port);
+    rows.iter().map(|row| row.id.clone()).zip(ports).collect()
 }
 
 fn rows(ids: impl IntoIterator<Item = u32>) -> Vec<Row> {

@@ -78,7 +78,13 @@ impl Model {
     fn try_run(&self, params: &Value, texts: &[(&str, &str)]) -> Result<Vec<Outcome>, Failure> {
         let (_dir, inputs) = self.inputs();
         let columns = vec!["question".to_owned(), "answer".to_owned()];
-        let stage = load(&Load { params, inputs: &inputs, columns: &columns, schema: &schema() })?;
+        let stage = load(&Load {
+            params,
+            inputs: &inputs,
+            columns: &columns,
+            schema: &schema(),
+            place: pipe_engine::stage::Place::default(),
+        })?;
         let rows: Vec<Row> = texts
             .iter()
             .map(|(question, answer)| Row {
@@ -86,7 +92,7 @@ impl Model {
                 cells: vec![Cell::Text((*question).to_owned()), Cell::Text((*answer).to_owned())],
             })
             .collect();
-        stage.run(&rows)
+        stage.run(&rows, &crate::testing::Quiet)
     }
 
     fn run(&self, params: &Value, question: &str, answer: &str) -> Outcome {

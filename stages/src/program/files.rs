@@ -11,13 +11,12 @@ use pipe_engine::stage::{ResolveContext, SourceFile};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
-use super::Params;
 use crate::record_rows::stays_inside;
 
-/// The files named by the arguments and by `files`, with their digests, sorted by name.
-pub fn find(params: &Params, context: &ResolveContext<'_>) -> Result<Vec<SourceFile>, Problem> {
+/// The files named by the arguments in `run` and by the patterns of `files`, with their digests, sorted by name.
+pub fn find(run: &[String], files: &[String], context: &ResolveContext<'_>) -> Result<Vec<SourceFile>, Problem> {
     let mut found = BTreeMap::new();
-    for (at, argument) in params.run.iter().enumerate() {
+    for (at, argument) in run.iter().enumerate() {
         // A program without a slash is looked for on PATH.
         let may_be_file = at > 0 || argument.contains('/');
         let path = context.base.join(argument);
@@ -25,7 +24,7 @@ pub fn find(params: &Params, context: &ResolveContext<'_>) -> Result<Vec<SourceF
             found.insert(plain(argument), path);
         }
     }
-    for pattern in &params.files {
+    for pattern in files {
         add_matches(pattern, context.base, &mut found)?;
     }
     let all: Vec<(String, PathBuf)> = found.into_iter().collect();

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use pipe_cache::{StatIndex, Store};
 use pipe_engine::event::{Event, Events, Reporter};
 use pipe_engine::graph::{self, Graph};
-use pipe_engine::run::Context;
+use pipe_engine::run::{Context, Limits};
 use pipe_engine::source::{Credentials, Secret};
 use pipe_engine::spec::{Overrides, Spec};
 use pipe_engine::worker::client::{WorkerSetup, Workers};
@@ -68,6 +68,7 @@ impl Session {
             events,
             cancel: &CANCEL,
             keep_going,
+            limits: Limits::of_machine(memory()),
         }
     }
 
@@ -106,6 +107,18 @@ fn device(wanted: &str) -> String {
         "auto" => "cpu".to_owned(),
         other => other.to_owned(),
     }
+}
+
+/// Bytes of memory of this machine; no limit where the system does not say.
+fn memory() -> u64 {
+    let kilobytes = |text: String| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(kilobytes)
+        .map_or(u64::MAX, |found| found.saturating_mul(1024))
 }
 
 fn credentials() -> Credentials {

@@ -60,6 +60,19 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// A step failed and will be tried again.
+    StepRetried {
+        /// The step.
+        step: String,
+        /// Which retry this will be, from 1.
+        retry: u32,
+        /// How many it has.
+        retries: u32,
+        /// Seconds until then.
+        wait: f64,
+        /// Why it failed.
+        failure: Failure,
+    },
     /// A step was not tried, because one it needs failed or the run was ending.
     StepSkipped {
         /// The step.

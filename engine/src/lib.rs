@@ -10,6 +10,7 @@ pub mod column;
 pub mod dataset;
 pub mod delta;
 pub mod event;
+pub mod expression;
 pub mod graph;
 pub mod params;
 pub mod plan;

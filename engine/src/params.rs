@@ -1,45 +1,107 @@
 //! Parameters of a step against the JSON schema of its stage: checking, defaults, and which of them enter the key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use jsonschema::Validator;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use serde_json::{Map, Value};
 
 use crate::problem::{Problem, nearest};
+use crate::spec::settings;
 use crate::spec::substitute::type_name;
 
 /// The extension that marks a parameter that changes speed only.
 const PERFORMANCE: &str = "x-performance";
 
+/// The schema of a stage, made once.
+type SchemaOf = fn() -> schemars::Schema;
+
+/// The parameters that a schema describes, ready to check with.
+pub struct Parameters {
+    schema: Value,
+    validator: Validator,
+    /// Those that change speed only.
+    speed: BTreeSet<String>,
+    defaults: Vec<(String, Value)>,
+}
+
+/// The parameters of a schema. Schemas and validators are made once a process: they cost more than all else that checking does.
+///
+/// # Panics
+/// When the schema is none, which a test of the stages would show.
+#[must_use]
+pub fn of(schema: SchemaOf) -> Arc<Parameters> {
+    static MADE: LazyLock<Mutex<HashMap<usize, Arc<Parameters>>>> = LazyLock::new(Mutex::default);
+    // Two functions may share an address only if they are the same code, and then they give the same schema.
+    let address = schema as usize;
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(made.entry(address).or_insert_with(|| Arc::new(Parameters::new(schema().to_value()))))
+}
+
 /// Checks parameters against the schema of a stage and fills in defaults.
 ///
 /// # Errors
 /// Everything wrong with them.
-pub fn check(schema: &schemars::Schema, given: &Value) -> Result<Value, Vec<Problem>> {
-    let schema = schema.as_value();
-    let validator = jsonschema::validator_for(schema)
-        .map_err(|error| vec![Problem::step(format!("the stage's own schema is wrong: {error}"))])?;
-    let mut problems: Vec<Problem> = Vec::new();
-    for error in validator.iter_errors(given) {
-        problems.extend(explain(schema, &error));
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let mut params = given.clone();
-    fill_defaults(schema, &mut params);
-    Ok(params)
+pub fn check(schema: SchemaOf, given: &Value) -> Result<Value, Vec<Problem>> {
+    let parameters = of(schema);
+    parameters.validate(given)?;
+    Ok(parameters.filled(given))
 }
 
 /// The parameters that enter the key, by name.
 #[must_use]
-pub fn semantic(schema: &schemars::Schema, params: &Value) -> BTreeMap<String, Value> {
-    let properties = properties(schema.as_value());
-    let performance = |name: &str| {
-        properties.and_then(|all| all.get(name)).and_then(|p| p.get(PERFORMANCE)).and_then(Value::as_bool) == Some(true)
-    };
+pub fn semantic(schema: SchemaOf, params: &Value) -> BTreeMap<String, Value> {
+    let parameters = of(schema);
     let object = params.as_object().into_iter().flatten();
-    object.filter(|(name, _)| !performance(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    object
+        .filter(|(name, _)| !parameters.speed.contains(*name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+impl Parameters {
+    fn new(schema: Value) -> Self {
+        let validator = jsonschema::validator_for(&schema).expect("schemas made of types are schemas");
+        let properties = || properties(&schema).into_iter().flatten();
+        let speed = |property: &Value| property.get(PERFORMANCE).and_then(Value::as_bool) == Some(true);
+        let speed = properties().filter(|(_, property)| speed(property)).map(|(name, _)| name.clone()).collect();
+        let default = |(name, property): (&String, &Value)| Some((name.clone(), property.get("default")?.clone()));
+        let defaults = properties().filter_map(default).collect();
+        Self { validator, speed, defaults, schema }
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        properties(&self.schema).into_iter().flatten().map(|(name, _)| name.as_str())
+    }
+
+    /// Whether there is a parameter of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        properties(&self.schema).is_some_and(|all| all.contains_key(name))
+    }
+
+    /// Checks values against the schema.
+    ///
+    /// # Errors
+    /// Everything wrong with them.
+    pub fn validate(&self, given: &Value) -> Result<(), Vec<Problem>> {
+        let problems: Vec<Problem> =
+            self.validator.iter_errors(given).flat_map(|error| explain(&self.schema, &error)).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// The values with defaults filled in.
+    fn filled(&self, given: &Value) -> Value {
+        let mut params = given.clone();
+        if let Some(object) = params.as_object_mut() {
+            for (name, default) in &self.defaults {
+                object.entry(name.clone()).or_insert_with(|| default.clone());
+            }
+        }
+        params
+    }
 }
 
 /// JSON with object keys sorted at every level: one text for one value.
@@ -61,17 +123,6 @@ pub fn canonical(value: &Value) -> String {
 
 fn properties(schema: &Value) -> Option<&Map<String, Value>> {
     schema.get("properties").and_then(Value::as_object)
-}
-
-fn fill_defaults(schema: &Value, params: &mut Value) {
-    let (Some(properties), Some(object)) = (properties(schema), params.as_object_mut()) else { return };
-    for (name, property) in properties {
-        if let Some(default) = property.get("default")
-            && !object.contains_key(name)
-        {
-            object.insert(name.clone(), default.clone());
-        }
-    }
 }
 
 /// One complaint of the validator in the words of a pipeline file.
@@ -99,6 +150,15 @@ fn explain(schema: &Value, error: &jsonschema::ValidationError<'_>) -> Vec<Probl
         }
         ValidationErrorKind::ExclusiveMaximum { limit } => {
             vec![at(format!("{place} is {shown}, expected less than {limit}"))]
+        }
+        ValidationErrorKind::MinItems { .. } | ValidationErrorKind::MinProperties { .. }
+            if is_empty(error.instance()) =>
+        {
+            vec![Problem { help: property.and_then(description), ..at(format!("{place} has no values")) }]
+        }
+        ValidationErrorKind::PropertyNames { error } => {
+            let help = "use letters, digits and `_`, and no digit first";
+            vec![at(format!("{} in {place} is no name", error.instance())).help(help)]
         }
         ValidationErrorKind::Type { kind } => {
             let found = type_name(error.instance());
@@ -130,10 +190,16 @@ fn closest<'a>(
     forms.iter().find(|errors| !errors.is_empty() && !errors.iter().any(kind))
 }
 
+fn is_empty(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
+}
+
 fn unknown_name(property: Option<&Value>, path: &str, name: &str) -> Problem {
     let full = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     let known: Vec<&str> = property.and_then(properties).into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-    let help = match nearest(name, known.iter().copied()) {
+    // Beside its parameters a step has settings.
+    let settings = if path.is_empty() { settings::names() } else { &[] };
+    let help = match nearest(name, known.iter().copied().chain(settings.iter().map(String::as_str))) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => "it takes no parameters".to_owned(),
         None => format!("expected one of {}", known.join(", ")),
@@ -192,14 +258,19 @@ fn dotted(pointer: &str) -> String {
 
 /// The schema of the value at a dotted path, as far as it can be followed.
 fn find<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
-    let mut at = schema;
-    for part in path.split('.').filter(|part| !part.is_empty()) {
-        at = match part.parse::<usize>() {
-            Ok(_) if at.get("items").is_some() => at.get("items")?,
-            _ => properties(at).and_then(|all| all.get(part)).or_else(|| at.get("additionalProperties"))?,
-        };
+    path.split('.').filter(|part| !part.is_empty()).try_fold(schema, find_part)
+}
+
+fn find_part<'a>(schema: &'a Value, part: &str) -> Option<&'a Value> {
+    if part.parse::<usize>().is_ok()
+        && let Some(items) = schema.get("items")
+    {
+        return Some(items);
     }
-    Some(at)
+    let own = properties(schema).and_then(|all| all.get(part)).or_else(|| schema.get("additionalProperties"));
+    let form = |name: &str| schema.get(name)?.as_array()?.iter().find_map(|form| find_part(form, part));
+    // `false` closes a form to other names.
+    own.filter(|found| found.is_object()).or_else(|| form("anyOf")).or_else(|| form("oneOf"))
 }
 
 fn shorten(value: &Value) -> String {
@@ -211,6 +282,7 @@ fn shorten(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::problem::Subject;
+    use crate::stage::params_schema;
     use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
     use serde_json::json;
@@ -251,22 +323,23 @@ mod tests {
     }
 
     fn problems(params: Value) -> Vec<String> {
-        let schema = crate::stage::params_schema::<Params>();
         let show = |p: Problem| {
             let Subject::Param(path) = &p.subject else {
                 return format!("{} | {}", p.message, p.help.unwrap_or_default());
             };
             format!("{path}: {} | {}", p.message, p.help.unwrap_or_default())
         };
-        check(&schema, &params).unwrap_err().into_iter().map(show).collect()
+        check(params_schema::<Params>, &params).unwrap_err().into_iter().map(show).collect()
     }
 
     #[test]
     fn defaults_are_filled_in_and_speed_stays_out_of_the_key() {
-        let schema = crate::stage::params_schema::<Params>();
-        let params = check(&schema, &json!({ "size": 3, "batch": 7 })).unwrap();
+        let params = check(params_schema::<Params>, &json!({ "size": 3, "batch": 7 })).unwrap();
         assert_eq!(params, json!({ "size": 3, "fit": "pad", "batch": 7, "phases": [] }));
-        assert_eq!(semantic(&schema, &params).into_keys().collect::<Vec<_>>(), ["fit", "phases", "size"]);
+        assert_eq!(
+            semantic(params_schema::<Params>, &params).into_keys().collect::<Vec<_>>(),
+            ["fit", "phases", "size"]
+        );
     }
 
     #[test]

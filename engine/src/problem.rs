@@ -94,6 +94,8 @@ pub enum FailureClass {
     Lost,
     /// A worker process ended, hung or answered nonsense.
     Worker,
+    /// What the step gave is recorded, but is not what the pipeline expects.
+    Expectation,
     /// The user interrupted the run.
     Interrupted,
     /// A fault of `pipe` itself.

@@ -70,7 +70,7 @@ pub fn key(recipe: &str) -> Key {
 fn head(step: &Step, device: &str) -> String {
     let mut text = String::from("recipe/1\n");
     line(&mut text, format_args!("stage {}/{}", step.stage.name, step.stage.version));
-    for (name, value) in semantic(&(step.stage.params)(), &step.params) {
+    for (name, value) in semantic(step.stage.params, &step.params) {
         line(&mut text, format_args!("param {name} {}", canonical(&value)));
     }
     if matches!(step.stage.execute, Execute::TorchRows | Execute::TorchStep) {

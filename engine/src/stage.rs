@@ -20,6 +20,9 @@ use crate::step::{Sink, StepContext};
 /// The kind of a port that carries datasets.
 pub const DATASET: &str = "dataset/1";
 
+/// The kind of a port that carries numbers: `metrics.json`, an object, which expectations look at.
+pub const METRICS: &str = "metrics/1";
+
 /// One row of the stage table.
 pub struct Stage {
     /// The word after `stage =`.
@@ -91,7 +94,7 @@ impl Port {
 }
 
 /// What a step occupies while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Resources {
     /// Cores: 0 for work that waits, [`Resources::ALL_CORES`] for all of them.
     pub cpu: u32,
@@ -99,19 +102,21 @@ pub struct Resources {
     pub net: u32,
     /// The device of the torch worker (one step at a time).
     pub device: bool,
+    /// Bytes of memory, where that is known: 0 elsewhere.
+    pub memory: u64,
 }
 
 impl Resources {
     /// Stands for every core there is.
     pub const ALL_CORES: u32 = u32::MAX;
     /// One core.
-    pub const ONE_CORE: Self = Self { cpu: 1, net: 0, device: false };
+    pub const ONE_CORE: Self = Self { cpu: 1, net: 0, device: false, memory: 0 };
     /// Rows on all cores.
-    pub const CORES: Self = Self { cpu: Self::ALL_CORES, net: 0, device: false };
+    pub const CORES: Self = Self { cpu: Self::ALL_CORES, net: 0, device: false, memory: 0 };
     /// One network connection, hardly any computing.
-    pub const NET: Self = Self { cpu: 0, net: 1, device: false };
+    pub const NET: Self = Self { cpu: 0, net: 1, device: false, memory: 0 };
     /// The torch worker.
-    pub const DEVICE: Self = Self { cpu: Self::ALL_CORES, net: 0, device: true };
+    pub const DEVICE: Self = Self { cpu: Self::ALL_CORES, net: 0, device: true, memory: 0 };
 }
 
 /// How a stage does its work.

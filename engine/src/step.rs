@@ -165,7 +165,7 @@ pub struct StepTask {
     /// A file that outlives the attempt, for the output of a program that the step runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<PathBuf>,
-    /// The steps that led here, in order of execution.
+    /// The steps that led here, in order of execution; empty unless the outputs tell of them ([`crate::stage::Contract::uses_lineage`]).
     pub lineage: Vec<Ancestor>,
     /// `cpu`, `cuda` or `cuda:N`.
     pub device: String,

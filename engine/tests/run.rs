@@ -14,7 +14,7 @@ use pipe_engine::event::{Event, Events, Reporter};
 use pipe_engine::graph::{self, Graph};
 use pipe_engine::plan::{self, Action};
 use pipe_engine::problem::{Failure, Problem};
-use pipe_engine::run::{self, Context, Summary};
+use pipe_engine::run::{self, Context, Limits, Summary};
 use pipe_engine::source::{Credentials, SourceContext};
 use pipe_engine::spec::{Overrides, Spec, SpecText};
 use pipe_engine::stage::{
@@ -275,6 +275,7 @@ impl Toy {
             events: &events,
             cancel: &AtomicBool::new(false),
             keep_going: false,
+            limits: Limits::of_machine(u64::MAX),
         };
         action(&graph, &vec![true; graph.steps.len()], &context)
     }

@@ -16,7 +16,7 @@ pub const MODEL: &str = "model/1";
 /// A LoRA adapter in the layout of PEFT.
 pub const ADAPTER: &str = "adapter/1";
 /// Numbers of an evaluation or a training.
-pub const METRICS: &str = "metrics/1";
+pub const METRICS: &str = pipe_engine::stage::METRICS;
 /// What is published.
 pub const RELEASE: &str = "release/1";
 /// Any files.

@@ -94,6 +94,35 @@ mistakes! {
     unknown_name: "[params]" => "[parms]";
     not_toml: "name = \"p\"" => "name = \"p";
     several_at_once: "stage = \"split\"" => "stage = \"spilt\"\nwhat = 1";
+    matrix_without_values: "size = \"${size}\"" => "matrix = { x = [] }\nsize = 8";
+    matrix_of_lists: "size = \"${size}\"" => "matrix = { x = [4, [8]] }\nsize = \"${x}\"";
+    matrix_value_twice: "size = \"${size}\"" => "matrix = { x = [4, 8, 4.0] }\nsize = \"${x}\"";
+    matrix_variable_unused: "size = \"${size}\"" => "matrix = { x = [4, 8] }\nsize = 8";
+    matrix_variable_misnamed: "size = \"${size}\"" => "matrix = { 2x = [4, 8] }\nsize = 8";
+    matrix_wrong_in_every_step: "size = \"${size}\"" => "matrix = { x = [4, 8] }\nsize = \"${x}\"\nfit = \"pat\"";
+    matrix_too_large: "parts = { train = 0.5, test = 0.5 }" => "matrix = { a = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.55, 0.65] }\nreplicates = 1000\nparts = { train = \"${a}\", test = 0.5 }";
+    matrix_fed_whole: "id = \"id\"" => "matrix = { key = [\"id\", \"caption\"] }\nid = \"${key}\"";
+    matrix_on_a_port_for_one: "id = \"id\"\n\n[steps.parts]\nstage = \"split\"\ninputs = { rows = \"texts\" }" => "matrix = { key = [\"id\", \"caption\"] }\nid = \"${key}\"\n\n[steps.parts]\nstage = \"split\"\ninputs = { rows = \"texts[*]\" }";
+    matrix_value_unknown: "id = \"id\"\n\n[steps.parts]\nstage = \"split\"\ninputs = { rows = \"texts\" }" => "matrix = { key = [\"id\", \"caption\"] }\nid = \"${key}\"\n\n[steps.parts]\nstage = \"split\"\ninputs = { rows = \"texts[key=i]\" }";
+    matrix_variable_unknown: "id = \"id\"\n\n[steps.parts]\nstage = \"split\"\ninputs = { rows = \"texts\" }" => "matrix = { key = [\"id\", \"caption\"] }\nid = \"${key}\"\n\n[steps.parts]\nstage = \"split\"\ninputs = { rows = \"texts[kye=id]\" }";
+    matrix_not_there: "inputs = { rows = \"texts\" }" => "inputs = { rows = \"texts[*]\" }";
+    bracket_not_closed: "inputs = { rows = \"texts\" }" => "inputs = { rows = \"texts[r=8\" }";
+    replicates_without_seed: "size = \"${size}\"" => "replicates = 2\nsize = 8";
+    replicates_out_of_range: "parts = { train = 0.5, test = 0.5 }" => "replicates = 1001\nparts = { train = 0.5, test = 0.5 }";
+    when_unknown_name: "size = \"${size}\"" => "when = \"sise > 4\"\nsize = 8";
+    when_yields_a_number: "size = \"${size}\"" => "when = \"size + 1\"\nsize = 8";
+    when_is_no_expression: "size = \"${size}\"" => "when = \"size >\"\nsize = 8";
+    left_out_and_needed: "id = \"id\"" => "when = \"size > 100\"\nid = \"id\"";
+    expect_is_no_expression: "size = \"${size}\"" => "expect = [\"seconds < 5\", { that = \"rows.failed <\", otherwise = \"warn\" }]\nsize = 8";
+    expect_otherwise: "size = \"${size}\"" => "expect = [{ that = \"rows.failed < 1\", otherwise = \"wran\" }]\nsize = 8";
+    retries_out_of_range: "size = \"${size}\"" => "retries = 21\nsize = 8";
+    timeout_is_no_time: "size = \"${size}\"" => "timeout = \"soon\"\nsize = 8";
+    limit_is_no_share: "size = \"${size}\"" => "max_failed_rows = \"1 in 10\"\nsize = 8";
+    limit_without_rows: "[steps.texts]" => "[steps.model]\nstage = \"download\"\nsource = \"photos\"\nformat = \"files\"\nmax_failed_rows = 1\n\n[steps.texts]";
+    memory_is_no_amount: "size = \"${size}\"" => "resources = { memory = \"much\" }\nsize = 8";
+    unknown_resource: "size = \"${size}\"" => "resources = { cpus = 2 }\nsize = 8";
+    misspelt_setting: "size = \"${size}\"" => "retires = 2\nsize = 8";
+    labels_alike: "[steps.thumbnails]" => "[steps.release]\nstage = \"publish\"\ninputs = { data = [\"parts.train\", \"parts.train\"] }\nname = \"r\"\nlicense = \"cc0-1.0\"\n\n[steps.thumbnails]";
 }
 
 #[test]
@@ -104,6 +133,15 @@ fn unknown_profile_and_parameter_on_the_command_line() {
     let step = project.pipe(&["run", "p.toml", "thumbnail"]);
     assert_eq!((profile.code, param.code, step.code), (2, 2, 2));
     insta::assert_snapshot!("command_line", [profile.stderr, param.stderr, step.stderr].concat());
+}
+
+#[test]
+fn a_list_on_the_command_line_is_toml() {
+    let project = project(&GOOD.replacen("size = 8", "size = 8\nsizes = [4]", 1));
+    let good = project.pipe(&["check", "p.toml", "--set", "sizes=[4, 8]"]);
+    let wrong = project.pipe(&["check", "p.toml", "--set", "sizes=4, 8"]);
+    assert_eq!((good.code, wrong.code), (0, 2));
+    insta::assert_snapshot!("set_list", wrong.stderr);
 }
 
 #[test]

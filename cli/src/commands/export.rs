@@ -6,7 +6,7 @@ use pipe_engine::problem::Failure;
 use pipe_engine::run::find_all;
 use pipe_engine::step::FileSet;
 
-use super::show::{locate, not_there, output};
+use super::show::{not_there, output};
 use crate::args::ExportArgs;
 use crate::error::CliError;
 use crate::session::Session;
@@ -15,7 +15,7 @@ use crate::{exit, text};
 /// Exports an artifact: a dataset as `rows.jsonl` and images, anything else as the files it holds.
 pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
     let session = Session::open(&args.spec)?;
-    let (at, port) = locate(&session.graph, &args.step)?;
+    let (at, port) = session.graph.locate(&args.step)?;
     let found = session.look(|context| find_all(&session.graph, context))?;
     let step = &session.graph.steps[at];
     let found = found[at].as_ref().ok_or_else(|| not_there(&step.name))?;

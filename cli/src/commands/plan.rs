@@ -1,6 +1,7 @@
 //! `pipe plan`: what a run would do, and why.
 
 use pipe_engine::plan::{self, Action, Plan, StepPlan};
+use pipe_engine::spec::LeftOutStep;
 
 use crate::args::TargetArgs;
 use crate::error::CliError;
@@ -13,14 +14,16 @@ pub fn plan(args: &TargetArgs, json: bool) -> Result<u8, CliError> {
     let wanted = session.graph.select(&args.steps)?;
     let plan = session.look(|context| plan::plan(&session.graph, &wanted, context))?;
     if json {
-        text::out(&serde_json::to_string(&plan).expect("a plan is plain data"));
+        let mut value = serde_json::to_value(&plan).expect("a plan is plain data");
+        value["left_out"] = serde_json::to_value(&session.graph.left_out).expect("names and places are plain data");
+        text::out(&value.to_string());
     } else {
-        text::out(&render(&plan));
+        text::out(&render(&plan, &session.graph.left_out));
     }
     Ok(exit::DONE)
 }
 
-fn render(plan: &Plan) -> String {
+fn render(plan: &Plan, left_out: &[LeftOutStep]) -> String {
     let rows: Vec<Vec<String>> = plan
         .steps
         .iter()
@@ -30,6 +33,7 @@ fn render(plan: &Plan) -> String {
     for step in &plan.steps {
         lines.extend(step.notes.iter().map(|note| format!("note: {}: {note}", step.step)));
     }
+    lines.extend(left_out.iter().map(|one| format!("left out: {}: `{}` is false ({})", one.step, one.when, one.place)));
     lines.push(String::new());
     lines.push(summary(plan));
     lines.join("\n")

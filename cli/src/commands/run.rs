@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pipe_engine::event::{Events, Reporter};
 use pipe_engine::problem::FailureClass;
 use pipe_engine::run::{self, Summary};
+use pipe_engine::spec::SpecError;
 
 use crate::args::RunArgs;
 use crate::error::CliError;
@@ -17,6 +18,10 @@ use crate::{exit, text};
 pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     let session = Session::with_worker(&args.target.spec, args.worker.clone(), args.threads)?;
     let wanted = session.graph.select(&args.target.steps)?;
+    let missing = session.look(|context| run::missing_credentials(&session.graph, &wanted, context))?;
+    if !missing.is_empty() {
+        return Err(SpecError::wrong(missing).into());
+    }
     let reporter = reporter(json);
     let summary = {
         let events = Events::new(reporter.as_ref(), &session.store.runs(), &run_name());

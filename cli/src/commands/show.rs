@@ -37,7 +37,7 @@ fn every_step(graph: &Graph, found: &[Option<Found>]) -> Value {
 }
 
 fn one_step(session: &Session, found: &[Option<Found>], name: &str, args: &ShowArgs) -> Result<Value, CliError> {
-    let (at, port) = locate(&session.graph, name)?;
+    let (at, port) = session.graph.locate(name)?;
     let step = &session.graph.steps[at];
     let found = found[at].as_ref().ok_or_else(|| not_there(&step.name))?;
     if args.left_out {
@@ -126,15 +126,6 @@ fn row_json(columns: &[&str], row: &Row) -> Value {
         };
     }
     value
-}
-
-/// The step that `STEP` or `STEP.PORT` names.
-pub fn locate(graph: &Graph, name: &str) -> Result<(usize, Option<String>), CliError> {
-    let (step, port) = match name.split_once('.') {
-        Some((step, port)) => (step, Some(port.to_owned())),
-        None => (name, None),
-    };
-    Ok((graph.find(step).ok_or_else(|| graph.unknown_step(step))?, port))
 }
 
 /// The artifact of a port, which may be left out where there is only one.

@@ -52,14 +52,19 @@ impl Bars {
         state.running.insert(step.to_owned(), bar);
     }
 
-    /// A step that is done becomes a line above the bars.
-    fn end(&self, state: &mut State, step: &str, words: &str) {
+    /// A step that does not run for now becomes a line above the bars.
+    fn pause(&self, state: &mut State, step: &str, words: &str) {
         if let Some(bar) = state.running.remove(step) {
             bar.finish_and_clear();
         }
         let line = format!("{step:<width$}  {words}", width = state.width);
         // A terminal that went away is no reason to stop.
         let _ = self.all.println(line);
+    }
+
+    /// So does one that is done, and it counts.
+    fn end(&self, state: &mut State, step: &str, words: &str) {
+        self.pause(state, step, words);
         if let Some(run) = &state.run {
             run.inc(1);
         }
@@ -97,6 +102,9 @@ impl Reporter for Bars {
                 }
             }
             Event::StepDone { step, report } => self.end(&mut state, step, &words::done(report)),
+            Event::StepRetried { step, retry, retries, wait, failure } => {
+                self.pause(&mut state, step, &words::retried(*retry, *retries, *wait, failure))
+            }
             Event::StepFailed { step, .. } => self.end(&mut state, step, "FAILED"),
             Event::StepSkipped { step, because } => {
                 self.end(&mut state, step, &format!("not tried, because of {because}"));

@@ -47,6 +47,9 @@ impl Reporter for PlainLines {
                 text::err(&format!("{step}: {done} of {total}  {note}"));
             }
             Event::StepDone { step, report } => text::err(&format!("{step}: {}", words::done(report))),
+            Event::StepRetried { step, retry, retries, wait, failure } => {
+                text::err(&format!("{step}: {}", words::retried(*retry, *retries, *wait, failure)));
+            }
             Event::StepFailed { step, .. } => text::err(&format!("{step}: FAILED")),
             Event::Log { step, level: Level::Warning, message } => text::err(&format!("{step}: warning: {message}")),
             Event::RunFinished { executed, reused, seconds, .. } => {

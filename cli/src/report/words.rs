@@ -1,6 +1,7 @@
 //! What a step did, in words.
 
 use pipe_engine::event::{RowCounts, StepReport};
+use pipe_engine::problem::Failure;
 
 use crate::text;
 
@@ -16,6 +17,12 @@ pub fn done(report: &StepReport) -> String {
         words.push_str(&left_out("FAILED", &rows.failed));
     }
     words
+}
+
+/// `failed, tried again in 4 s (retry 3 of 5): the network is down`.
+pub fn retried(retry: u32, retries: u32, wait: f64, failure: &Failure) -> String {
+    let first = failure.message.lines().next().unwrap_or_default();
+    format!("failed, tried again in {wait:.0} s (retry {retry} of {retries}): {first}")
 }
 
 fn executed(rows: &RowCounts) -> String {

@@ -78,8 +78,12 @@ pub fn memory(step: &Step, inputs: &[Artifact], device: &str) -> Key {
     recipe::key(&recipe)
 }
 
-/// The steps that led to the one at `at`, each once, in order; `ancestor` tells of a step whose result is known.
+/// The steps that led to the one at `at`, each once, in order, if its outputs tell of them; `ancestor` tells of a step whose result is
+/// known. Nothing else looks at a lineage, and those of a thousand steps in a row are half a million steps.
 pub fn lineage(graph: &Graph, at: usize, ancestor: impl Fn(usize) -> Option<Ancestor>) -> Vec<Ancestor> {
+    if !graph.steps[at].contract.uses_lineage {
+        return Vec::new();
+    }
     let mut needed = vec![false; at];
     graph.steps[at].upstream().for_each(|from| needed[from] = true);
     for from in (0..at).rev() {
@@ -109,7 +113,7 @@ pub fn find(step: &Step, prepared: &Prepared, store: &Store) -> Result<Option<St
     if let Some(rows) = &mut report.rows {
         rows.executed = 0;
     }
-    Ok(Some(result(step, prepared, outputs, report)))
+    Ok(Some(StepResult { measures: record.measures, ..result(step, prepared, outputs, report) }))
 }
 
 /// The inputs with what a recipe needs to know of them.
@@ -137,7 +141,7 @@ pub fn result(
         outputs.iter().map(|(port, artifact)| (port.clone(), artifact.digest)).collect();
     report.outputs = digests.clone();
     report.key = Some(prepared.key);
-    let params = semantic(&(step.stage.params)(), &step.params).into_iter().collect();
+    let params = semantic(step.stage.params, &step.params).into_iter().collect();
     let ancestor = Ancestor {
         step: step.name.clone(),
         stage: format!("{}/{}", step.stage.name, step.stage.version),
@@ -146,7 +150,7 @@ pub fn result(
         outputs: digests,
         pin: step.resolution.as_ref().map(|resolution| resolution.pin.clone()).unwrap_or_default(),
     };
-    StepResult { outputs, ancestor, report }
+    StepResult { outputs, ancestor, report, measures: BTreeMap::new() }
 }
 
 /// The artifacts a record names; `None` if one of them is gone.

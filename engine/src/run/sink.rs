@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pipe_cache::Key;
 
 use super::{Context, ingest};
 use crate::artifact::store_failure;
 use crate::event::Event;
-use crate::problem::Failure;
+use crate::graph::Step;
+use crate::problem::{Failure, FailureClass};
 use crate::step::{Level, Sink};
 use crate::worker::client::is_cancelled;
 
@@ -18,12 +20,28 @@ pub struct StepSink<'a> {
     step: &'a str,
     key: Key,
     context: &'a Context<'a>,
+    /// How long the step may take, and when that is over.
+    limit: Option<(Duration, Instant)>,
     measures: Mutex<BTreeMap<String, f64>>,
 }
 
 impl<'a> StepSink<'a> {
-    pub fn new(step: &'a str, key: Key, context: &'a Context<'a>) -> Self {
-        Self { step, key, context, measures: Mutex::default() }
+    /// A sink whose step's time begins now.
+    pub fn new(step: &'a Step, key: Key, context: &'a Context<'a>) -> Self {
+        let limit = step.settings.timeout.and_then(|limit| Some((limit, Instant::now().checked_add(limit)?)));
+        Self { step: &step.name, key, context, limit, measures: Mutex::default() }
+    }
+
+    /// Why the step failed: one that stopped because its time was over did not stop for the user.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        match self.limit {
+            Some((limit, _)) if failure.class == FailureClass::Interrupted && !is_cancelled(self.context.cancel) => {
+                let message = format!("took longer than {} and was ended", humantime::format_duration(limit));
+                let help = "`timeout` of the step sets the limit; rows and checkpoints that were finished are kept";
+                Failure { log: failure.log, ..Failure::transient(message).help(help) }
+            }
+            _ => failure,
+        }
     }
 
     /// What was measured, for the action record.
@@ -54,6 +72,6 @@ impl Sink for StepSink<'_> {
     }
 
     fn cancelled(&self) -> bool {
-        is_cancelled(self.context.cancel)
+        is_cancelled(self.context.cancel) || self.limit.is_some_and(|(_, end)| Instant::now() >= end)
     }
 }

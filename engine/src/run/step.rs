@@ -25,17 +25,18 @@ use crate::step::{Checkpoint, Data, FileSet, Input, Inputs, StepContext, StepTas
 /// Executes a step and records what it gave.
 pub(super) fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) -> Result<StepResult, Failure> {
     let started = Instant::now();
-    let sink = StepSink::new(&step.name, prepared.key, context);
+    let sink = StepSink::new(step, prepared.key, context);
     let done = match step.stage.execute {
-        Execute::Rows(_) | Execute::TorchRows | Execute::Table(_) => transformed(step, &prepared, context, &sink)?,
-        Execute::Source(_) | Execute::Step(_) | Execute::TorchStep => made(step, &prepared, context, &sink)?,
+        Execute::Rows(_) | Execute::TorchRows | Execute::Table(_) => transformed(step, &prepared, context, &sink),
+        Execute::Source(_) | Execute::Step(_) | Execute::TorchStep => made(step, &prepared, context, &sink),
     };
+    let done = done.map_err(|failure| sink.explain(failure))?;
     let seconds = started.elapsed().as_secs_f64();
     let mut measures = sink.measures();
     measures.insert("seconds".to_owned(), seconds);
     let record = ActionRecord {
         counts: done.counts.as_ref().map(transform::record_counts).unwrap_or_default(),
-        measures,
+        measures: measures.clone(),
         run: context.events.run().to_owned(),
         ..ActionRecord::new(prepared.key, store_recipe(&prepared, context.store)?, done.recorded)
     };
@@ -50,7 +51,7 @@ pub(super) fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) ->
     }
     let report =
         StepReport { stage: step.stage.name, executed: true, rows: done.counts, seconds, ..StepReport::default() };
-    Ok(result(step, &prepared, outputs, report))
+    Ok(StepResult { measures, ..result(step, &prepared, outputs, report) })
 }
 
 fn store_recipe(prepared: &Prepared, store: &Store) -> Result<Digest, Failure> {
@@ -180,7 +181,18 @@ fn task(
 
 /// Where the output of programs that a step runs is kept.
 pub(super) fn program_log(step: &Step, context: &Context<'_>) -> PathBuf {
-    context.store.runs().join(format!("{}.{}.log", context.events.run(), step.name))
+    context.store.runs().join(format!("{}.{}.log", context.events.run(), file_name(&step.name)))
+}
+
+/// A step's name as part of a file's: values of a matrix may hold what file names cannot.
+fn file_name(step: &str) -> String {
+    const LONGEST: usize = 80;
+    let plain = |c: char| c.is_alphanumeric() || "_-.=,[]".contains(c);
+    if step.chars().all(plain) && step.len() <= LONGEST {
+        return step.to_owned();
+    }
+    let shown: String = step.chars().take(LONGEST / 4).map(|c| if plain(c) { c } else { '_' }).collect();
+    format!("{shown}-{}", Digest::of(step.as_bytes()).short())
 }
 
 /// The inputs as a stage sees them, without the one it works on row by row.

@@ -1,5 +1,6 @@
 //! A complaint with its place in the pipeline file.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,13 @@ impl SpecText {
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
+    /// A place as messages name it: `file:line:column`.
+    #[must_use]
+    pub fn place(&self, span: &Span) -> String {
+        let (line, column) = self.position(span.start);
+        format!("{}:{line}:{column}", self.path.display())
+    }
+
     /// A complaint about a place in this file.
     pub fn diagnostic(&self, span: &Span, message: impl Into<String>) -> Diagnostic {
         Diagnostic { file: self.clone(), span: span.clone(), message: message.into(), help: None }
@@ -65,8 +73,7 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     /// `file:line:column: message; help`, in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (line, column) = self.file.position(self.span.start);
-        write!(f, "{}:{line}:{column}: {}", self.file.path.display(), self.message)?;
+        write!(f, "{}: {}", self.file.place(&self.span), self.message)?;
         self.help.iter().try_for_each(|help| write!(f, "; {help}"))
     }
 }
@@ -99,6 +106,17 @@ pub enum SpecError {
         /// The nearest name.
         help: Option<String>,
     },
+}
+
+impl SpecError {
+    /// Complaints in the order of the file, each once: the instances of a step share their text.
+    #[must_use]
+    pub fn wrong(mut complaints: Vec<Diagnostic>) -> Self {
+        complaints.sort_by_key(|one| one.span.start);
+        let mut seen = HashSet::new();
+        complaints.retain(|one| seen.insert((one.span.clone(), one.message.clone())));
+        Self::Wrong(complaints)
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,12 @@
 //! Knows the grammar of a pipeline, not the meaning of a stage.
 
 mod diagnostic;
+mod inputs;
+pub mod matrix;
 mod parse;
+pub mod selector;
+pub mod settings;
+mod steps;
 pub(crate) mod substitute;
 
 use std::collections::BTreeMap;
@@ -15,6 +20,8 @@ use serde_json::{Map, Value};
 pub use diagnostic::{Diagnostic, SpecError, SpecText};
 
 use crate::problem::Subject;
+use matrix::{Families, Values};
+use settings::StepSettings;
 
 /// Bytes of the pipeline file that something was said in.
 pub type Span = Range<usize>;
@@ -30,15 +37,34 @@ pub struct Spec {
     pub params: Map<String, Value>,
     /// The profile in use.
     pub profile: Option<String>,
-    /// Steps in the order they are written.
+    /// Steps in the order they are written, those of a matrix one by one.
     pub steps: Vec<StepSpec>,
+    /// The steps as the file has them, by name.
+    pub families: Families,
+    /// Steps whose `when` is false.
+    pub left_out: Vec<LeftOutStep>,
 }
 
-/// One `[steps.NAME]`.
+/// A step that its `when` turned off.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LeftOutStep {
+    /// Its name.
+    pub step: String,
+    /// The condition, as it is written.
+    pub when: String,
+    /// Where it stands: `file:line:column`.
+    pub place: String,
+}
+
+/// One `[steps.NAME]`, or one instance of its matrix.
 #[derive(Debug)]
 pub struct StepSpec {
     /// Its name.
     pub name: String,
+    /// The name the file gives it, without the values of its matrix.
+    pub family: String,
+    /// The values of its matrix.
+    pub values: Values,
     /// Where the name stands.
     pub span: Span,
     /// The stage asked for.
@@ -49,6 +75,10 @@ pub struct StepSpec {
     pub inputs: Vec<InputSpec>,
     /// Its parameters.
     pub params: Value,
+    /// How it is run and judged.
+    pub settings: StepSettings,
+    /// Which of its replicates it is.
+    pub replicate: Option<u32>,
     /// Where each value stands, by dotted path (`phases.0.name`).
     pub spans: BTreeMap<String, Span>,
 }
@@ -123,7 +153,7 @@ impl StepSpec {
     pub fn span_of(&self, subject: &Subject) -> Span {
         match subject {
             Subject::Step => self.span.clone(),
-            Subject::Param(path) => self.param_span(path),
+            Subject::Param(_) => span_in(&self.spans, subject).unwrap_or_else(|| self.span.clone()),
             Subject::Input(port) => self
                 .inputs
                 .iter()
@@ -137,18 +167,16 @@ impl StepSpec {
     pub fn mentions(&self, subject: &Subject) -> bool {
         !matches!(subject, Subject::Param(path) if !self.spans.contains_key(path.split('.').next().unwrap_or(path)))
     }
+}
 
-    /// The span of the longest prefix of `path` that the file mentions.
-    fn param_span(&self, path: &str) -> Span {
-        let mut path = path;
-        loop {
-            if let Some(span) = self.spans.get(path) {
-                return span.clone();
-            }
-            match path.rsplit_once('.') {
-                Some((shorter, _)) => path = shorter,
-                None => return self.span.clone(),
-            }
+/// Where a parameter stands, or the nearest around it that the file mentions.
+fn span_in(spans: &BTreeMap<String, Span>, subject: &Subject) -> Option<Span> {
+    let Subject::Param(path) = subject else { return None };
+    let mut path = path.as_str();
+    loop {
+        if let Some(span) = spans.get(path) {
+            return Some(span.clone());
         }
+        path = path.rsplit_once('.')?.0;
     }
 }

@@ -1,13 +1,15 @@
 //! TOML text to [`Spec`].
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::substitute::substitute;
-use super::{Diagnostic, InputSpec, Overrides, Reference, Span, Spec, SpecError, SpecText, StepSpec};
+use super::steps::Steps;
+use super::substitute::{Scope, substitute};
+use super::{Diagnostic, Overrides, Span, Spec, SpecError, SpecText};
 use crate::problem::nearest;
 
 const TOP_LEVEL: [&str; 5] = ["name", "description", "params", "profiles", "steps"];
@@ -16,8 +18,8 @@ const TOP_LEVEL: [&str; 5] = ["name", "description", "params", "profiles", "step
 const MAX_DEPTH: usize = 32;
 
 /// Gathers every complaint instead of stopping at the first.
-struct Parser<'a> {
-    text: &'a SpecText,
+pub(super) struct Parser<'a> {
+    pub(super) text: &'a SpecText,
     wrong: Vec<Diagnostic>,
 }
 
@@ -34,15 +36,15 @@ pub(super) fn parse(text: SpecText, overrides: &Overrides) -> Result<Spec, SpecE
     let params = parser.params(top, overrides)?;
     let steps = parser.steps(top, &params);
     if parser.wrong.is_empty() {
-        Ok(Spec { name, params, profile: overrides.profile.clone(), steps, text })
+        let (profile, Steps { steps, families, left_out }) = (overrides.profile.clone(), steps);
+        Ok(Spec { name, params, profile, steps, families, left_out, text })
     } else {
-        parser.wrong.sort_by_key(|diagnostic| diagnostic.span.start);
-        Err(SpecError::Wrong(parser.wrong))
+        Err(SpecError::wrong(parser.wrong))
     }
 }
 
 impl Parser<'_> {
-    fn complain(&mut self, span: &Span, message: impl Into<String>, help: Option<String>) {
+    pub(super) fn complain(&mut self, span: &Span, message: impl Into<String>, help: Option<String>) {
         self.wrong.push(self.text.diagnostic(span, message).help(help));
     }
 
@@ -67,7 +69,7 @@ impl Parser<'_> {
         String::new()
     }
 
-    fn table<'t, 'i>(&mut self, top: &'t DeTable<'i>, name: &str) -> Option<&'t DeTable<'i>> {
+    pub(super) fn table<'t, 'i>(&mut self, top: &'t DeTable<'i>, name: &str) -> Option<&'t DeTable<'i>> {
         let value = top.get(name)?;
         let table = value.get_ref().as_table();
         if table.is_none() {
@@ -123,147 +125,27 @@ impl Parser<'_> {
         }
     }
 
-    fn steps(&mut self, top: &DeTable<'_>, params: &Map<String, Value>) -> Vec<StepSpec> {
-        let Some(table) = self.table(top, "steps") else {
-            if !top.contains_key("steps") {
-                self.complain(&(0..0), "the pipeline has no steps", Some("add a table [steps.NAME]".to_owned()));
-            }
-            return Vec::new();
-        };
-        let mut steps: Vec<StepSpec> =
-            table.iter().filter_map(|(key, value)| self.step(key.get_ref(), &key.span(), value, params)).collect();
-        steps.sort_by_key(|step| step.span.start);
-        steps
-    }
-
-    fn step(
-        &mut self,
-        name: &str,
-        span: &Span,
-        value: &Spanned<DeValue<'_>>,
-        params: &Map<String, Value>,
-    ) -> Option<StepSpec> {
-        let Some(table) = value.get_ref().as_table() else {
-            self.complain(&value.span(), format!("step `{name}` is a table"), None);
-            return None;
-        };
-        if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c)) {
-            self.complain(
-                span,
-                format!("`{name}` cannot name a step"),
-                Some("use letters, digits, `_` and `-`".to_owned()),
-            );
-        }
-        let Some(stage) = table.get("stage") else {
-            let help = "`pipe stages` lists what there is".to_owned();
-            self.complain(span, format!("step `{name}` has no stage"), Some(help));
-            return None;
-        };
-        let Some(stage_name) = stage.get_ref().as_str() else {
-            self.complain(&stage.span(), "`stage` is a string", None);
-            return None;
-        };
-        let inputs = table.get("inputs").map_or_else(Vec::new, |value| self.inputs(value, params));
-        let mut spans = BTreeMap::new();
-        let mut values = Map::new();
-        for (key, value) in table.iter().filter(|(key, _)| !["stage", "inputs"].contains(&key.get_ref().as_ref())) {
-            let path = key.get_ref().to_string();
-            let value = self.value(value, &path, params, &mut spans);
-            // A mistake in the name is shown at the name, one in the value at the value.
-            spans.insert(format!("{path}="), key.span());
-            values.insert(path, value);
-        }
-        Some(StepSpec {
-            name: name.to_owned(),
-            span: span.clone(),
-            stage: stage_name.to_owned(),
-            stage_span: stage.span(),
-            inputs,
-            params: Value::Object(values),
-            spans,
-        })
-    }
-
-    fn inputs(&mut self, value: &Spanned<DeValue<'_>>, params: &Map<String, Value>) -> Vec<InputSpec> {
-        let Some(table) = value.get_ref().as_table() else {
-            let help = "write inputs = { PORT = \"STEP\" }".to_owned();
-            self.complain(&value.span(), "`inputs` is a table of ports", Some(help));
-            return Vec::new();
-        };
-        let mut inputs: Vec<InputSpec> = table
-            .iter()
-            .map(|(port, value)| {
-                let refs = self.references(value, params);
-                let several = !value.get_ref().is_str();
-                InputSpec { port: port.get_ref().to_string(), span: port.span(), refs, several }
-            })
-            .collect();
-        inputs.sort_by_key(|input| input.span.start);
-        inputs
-    }
-
-    /// `"step"`, `"step.port"`, a list of those, or a table of labels.
-    fn references(&mut self, value: &Spanned<DeValue<'_>>, params: &Map<String, Value>) -> Vec<Reference> {
-        match value.get_ref() {
-            DeValue::String(_) => self.reference(None, value, params).into_iter().collect(),
-            DeValue::Array(items) => items.iter().filter_map(|item| self.reference(None, item, params)).collect(),
-            DeValue::Table(labels) => {
-                let mut refs: Vec<(usize, Reference)> = Vec::new();
-                for (label, item) in labels {
-                    let reference = self.reference(Some(label.get_ref()), item, params);
-                    refs.extend(reference.map(|reference| (label.span().start, reference)));
-                }
-                refs.sort_by_key(|(at, _)| *at);
-                refs.into_iter().map(|(_, reference)| reference).collect()
-            }
-            _ => {
-                let help = "write \"step\" or \"step.port\", a list of them, or a table of labels".to_owned();
-                self.complain(&value.span(), "an input names a step", Some(help));
-                Vec::new()
-            }
-        }
-    }
-
-    fn reference(
-        &mut self,
-        label: Option<&str>,
-        value: &Spanned<DeValue<'_>>,
-        params: &Map<String, Value>,
-    ) -> Option<Reference> {
-        let span = value.span();
-        let text = self.value(value, "", params, &mut BTreeMap::new());
-        let Value::String(text) = text else {
-            self.complain(&span, "an input names a step", Some("write \"step\" or \"step.port\"".to_owned()));
-            return None;
-        };
-        let (step, port) = match text.split_once('.') {
-            Some((step, port)) => (step.to_owned(), Some(port.to_owned())),
-            None => (text.clone(), None),
-        };
-        Some(Reference { label: label.map_or(text, str::to_owned), step, port, span })
-    }
-
     /// A value without references, as in `[params]`.
     fn plain(&mut self, value: &Spanned<DeValue<'_>>) -> Value {
         self.convert(value, "", None, &mut BTreeMap::new(), 0)
     }
 
     /// A value with references, its places noted under dotted paths.
-    fn value(
+    pub(super) fn value(
         &mut self,
         value: &Spanned<DeValue<'_>>,
         path: &str,
-        params: &Map<String, Value>,
+        scope: &Scope<'_>,
         spans: &mut BTreeMap<String, Span>,
     ) -> Value {
-        self.convert(value, path, Some(params), spans, 0)
+        self.convert(value, path, Some(scope), spans, 0)
     }
 
     fn convert(
         &mut self,
         value: &Spanned<DeValue<'_>>,
         path: &str,
-        params: Option<&Map<String, Value>>,
+        scope: Option<&Scope<'_>>,
         spans: &mut BTreeMap<String, Span>,
         depth: usize,
     ) -> Value {
@@ -274,7 +156,7 @@ impl Parser<'_> {
             return Value::Null;
         }
         match value.get_ref() {
-            DeValue::String(text) => match params.map(|params| substitute(text, params)) {
+            DeValue::String(text) => match scope.map(|scope| substitute(text, scope)) {
                 None => Value::String(text.to_string()),
                 Some(Ok(value)) => value,
                 Some(Err((message, help))) => {
@@ -293,7 +175,7 @@ impl Parser<'_> {
                 items
                     .iter()
                     .enumerate()
-                    .map(|(at, item)| self.convert(item, &join(path, &at.to_string()), params, spans, depth + 1))
+                    .map(|(at, item)| self.convert(item, &join(path, &at.to_string()), scope, spans, depth + 1))
                     .collect(),
             ),
             DeValue::Table(table) => Value::Object(
@@ -301,7 +183,7 @@ impl Parser<'_> {
                     .iter()
                     .map(|(key, item)| {
                         let key = key.get_ref().to_string();
-                        let item = self.convert(item, &join(path, &key), params, spans, depth + 1);
+                        let item = self.convert(item, &join(path, &key), scope, spans, depth + 1);
                         (key, item)
                     })
                     .collect(),
@@ -334,11 +216,27 @@ fn set_param(params: &mut Map<String, Value>, name: &str, text: &str) -> Result<
         let names: Vec<&str> = params.keys().map(String::as_str).collect();
         return Err(unknown_override("parameter", name, &names, "[params]"));
     };
-    let parsed = toml::from_str::<Map<String, Value>>(&format!("value = {text}")).ok();
-    let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(text.to_owned()));
-    // A text parameter takes `--set name=7` as text.
-    *current = if current.is_string() && !value.is_string() { Value::String(text.to_owned()) } else { value };
+    let as_text = || Value::String(text.to_owned());
+    *current = match toml_value(text) {
+        // A text parameter takes `--set name=7` as text.
+        Ok(value) if value.is_string() || !current.is_string() => value,
+        Err(why) if current.is_array() || current.is_object() => {
+            let kind = if current.is_array() { "an array" } else { "a table" };
+            let message = format!("`--set {name}=…` is not TOML: {why}");
+            return Err(SpecError::Override { message, help: Some(format!("`{name}` is {kind} in [params]")) });
+        }
+        _ => as_text(),
+    };
     Ok(())
+}
+
+/// A TOML value that stands alone.
+fn toml_value(text: &str) -> Result<Value, String> {
+    let parsed = DeValue::parse(text).map_err(|error| error.message().trim_end().to_owned())?;
+    let source = SpecText::new(Path::new("--set"), text);
+    let mut parser = Parser { text: &source, wrong: Vec::new() };
+    let value = parser.plain(&parsed);
+    parser.wrong.pop().map_or(Ok(value), |wrong| Err(wrong.message))
 }
 
 fn unknown_override(what: &str, name: &str, known: &[&str], place: &str) -> SpecError {

@@ -17,10 +17,16 @@ pub fn export_inputs(context: &StepContext<'_>, dir: &Path) -> Result<(), Failur
         let folder = dir.join(port);
         match &inputs[..] {
             [input] => export(context, input, &folder)?,
-            _ => inputs.iter().try_for_each(|input| export(context, input, &folder.join(&input.label)))?,
+            _ => inputs.iter().try_for_each(|input| export(context, input, &folder.join(folder_name(&input.label))))?,
         }
     }
     Ok(())
+}
+
+/// A label as the name of one folder: it may hold a path, as values of a matrix may.
+fn folder_name(label: &str) -> String {
+    let name = label.replace(['/', '\0'], "_");
+    if name.trim_matches('.').is_empty() { format!("_{name}") } else { name }
 }
 
 fn export(context: &StepContext<'_>, input: &Input, dir: &Path) -> Result<(), Failure> {

@@ -5,20 +5,15 @@
 //! `broken` decodes the image. Besides the standard functions there is `words(text)`, the number of words. Integers and floats
 //! may be mixed: `words(a) * 0.5`. A null makes an operation fail, except `==`, `!=`, and what `||`, `&&` do not need.
 
-mod errors;
-mod tree;
-
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::IdedExpr;
-use cel::{Context, Env, Value};
+use cel::{Context, Value};
 use pipe_engine::cell::{Cell, ColumnType, Row, Schema};
+use pipe_engine::expression::{self, collect_operands, depends_on_data, explain, functions, type_of};
 use pipe_engine::problem::{Problem, Subject, nearest};
 
 use crate::image_file;
-use errors::{depends_on_data, explain, type_of};
-use tree::{Use, collect_operands, collect_uses, mix_numbers};
 
 /// What an expression must yield.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +27,18 @@ pub enum Wanted {
 /// A parsed expression.
 #[derive(Clone, Debug)]
 pub struct Expression {
-    source: String,
+    parsed: expression::Expression,
     parameter: String,
-    tree: IdedExpr,
     uses: BTreeMap<String, Use>,
+}
+
+/// How an expression uses a column.
+#[derive(Clone, Debug, Default)]
+struct Use {
+    /// As it is.
+    whole: bool,
+    /// By fields: `image.width`.
+    fields: BTreeSet<String>,
 }
 
 /// An expression that knows where its columns stand in a row.
@@ -52,9 +55,6 @@ struct Variable {
     facts: BTreeSet<String>,
 }
 
-/// Longest expression read: what it nests must fit the stack of a thread.
-const MAX_SOURCE: usize = 4096;
-
 const FACTS: &[&str] = &["aspect", "broken", "bytes", "format", "height", "width"];
 
 impl Expression {
@@ -63,27 +63,25 @@ impl Expression {
     /// # Errors
     /// A problem at the parameter that says where the expression is wrong.
     pub fn parse(parameter: &str, source: &str) -> Result<Self, Problem> {
-        if source.len() > MAX_SOURCE {
-            let message = format!("an expression of {} bytes; at most {MAX_SOURCE} are read", source.len());
-            return Err(Problem::param(parameter, message));
-        }
-        let mut tree = Env::stdlib().parser().parse(source).map_err(|errors| {
-            let first = errors.errors.first().map_or_else(String::new, |error| {
-                format!(" at character {}: {}", error.pos.1, error.msg.lines().next().unwrap_or_default())
-            });
-            Problem::param(parameter, format!("`{source}` is not an expression{first}"))
+        let parsed = expression::Expression::parse(source).map_err(|message| {
+            Problem::param(parameter, message)
                 .help("write it in the Common Expression Language, such as `image.width >= 64 && words(caption) > 3`")
         })?;
-        let mut uses = BTreeMap::new();
-        collect_uses(&tree, &mut Vec::new(), &mut uses);
-        mix_numbers(&mut tree);
-        Ok(Self { source: source.to_owned(), parameter: parameter.to_owned(), tree, uses })
+        let mut uses: BTreeMap<String, Use> = BTreeMap::new();
+        for path in parsed.paths() {
+            let usage = uses.entry(path.variable.clone()).or_default();
+            match path.fields.first() {
+                Some(field) => drop(usage.fields.insert(field.clone())),
+                None => usage.whole = true,
+            }
+        }
+        Ok(Self { parsed, parameter: parameter.to_owned(), uses })
     }
 
     /// The text it was parsed from.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.source
+        self.parsed.source()
     }
 
     /// The columns it reads, in order of name (`id` among them where it is used).
@@ -126,7 +124,7 @@ impl Expression {
             },
         };
         let variables = self.uses.iter().map(variable).collect();
-        Bound { tree: self.tree.clone(), variables, functions: functions() }
+        Bound { tree: self.parsed.tree().clone(), variables, functions: functions() }
     }
 
     fn check_use(&self, name: &str, usage: &Use, schema: &Schema) -> Result<(), Problem> {
@@ -166,7 +164,7 @@ impl Expression {
     }
 
     fn problem(&self, message: &str) -> Problem {
-        Problem::param(&self.parameter, format!("in `{}`: {message}", self.source))
+        Problem::param(&self.parameter, format!("in `{}`: {message}", self.source()))
     }
 }
 
@@ -262,47 +260,6 @@ impl Variable {
             }
         }
     }
-}
-
-fn functions() -> Context<'static, 'static> {
-    static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
-    fn mixed(left: Value, right: Value) -> (Value, Value) {
-        #[expect(clippy::cast_precision_loss, reason = "expressions compute in f64, as documented")]
-        match (left, right) {
-            (Value::Int(left), right @ Value::Float(_)) => (Value::Float(left as f64), right),
-            (left @ Value::Float(_), Value::Int(right)) => (left, Value::Float(right as f64)),
-            other => other,
-        }
-    }
-    let mut context = Context::with_env(Arc::clone(&STANDARD));
-    let unique = "no standard function has this name";
-    let words = |text: Arc<String>| i64::try_from(text.split_whitespace().count()).unwrap_or(i64::MAX);
-    context.add_function("words", words).expect(unique);
-    context
-        .add_function("@add", |l: Value, r: Value| {
-            let (l, r) = mixed(l, r);
-            l + r
-        })
-        .expect(unique);
-    context
-        .add_function("@subtract", |l: Value, r: Value| {
-            let (l, r) = mixed(l, r);
-            l - r
-        })
-        .expect(unique);
-    context
-        .add_function("@multiply", |l: Value, r: Value| {
-            let (l, r) = mixed(l, r);
-            l * r
-        })
-        .expect(unique);
-    context
-        .add_function("@divide", |l: Value, r: Value| {
-            let (l, r) = mixed(l, r);
-            l / r
-        })
-        .expect(unique);
-    context
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! Walks over parsed expressions: which variables they use, what they compute with, and which parts may be skipped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, operators};
 
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, operators};
-
-/// How an expression uses a variable.
-#[derive(Clone, Debug, Default)]
-pub struct Use {
-    /// As it is.
-    pub whole: bool,
-    /// By fields: `image.width`.
-    pub fields: BTreeSet<String>,
+/// A variable and the fields taken of it: `image.width`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The variable.
+    pub variable: String,
+    /// The fields, from the outermost.
+    pub fields: Vec<String>,
+    /// Whether it is only asked if the last field is there: `has(image.width)`.
+    pub asked: bool,
 }
 
 /// The names of the arithmetic that mixes integers and floats, by the operator each stands for.
@@ -46,33 +46,42 @@ fn each_entry<'a>(entry: &'a EntryExpr, visit: &mut dyn FnMut(&'a IdedExpr)) {
     }
 }
 
-/// Notes the variables that are not bound by a comprehension around them.
-pub fn collect_uses<'a>(tree: &'a IdedExpr, bound: &mut Vec<&'a str>, uses: &mut BTreeMap<String, Use>) {
-    match &tree.expr {
-        Expr::Ident(name) if !bound.contains(&name.as_str()) => {
-            uses.entry(name.clone()).or_default().whole = true;
+/// Gathers the paths whose variable is not bound by a comprehension around them, each as long as it is written.
+pub fn collect_paths<'a>(tree: &'a IdedExpr, bound: &mut Vec<&'a str>, paths: &mut Vec<Path>) {
+    if let Some(path) = path_of(tree) {
+        if !bound.contains(&path.variable.as_str()) {
+            paths.push(path);
         }
-        Expr::Select(select) => match &select.operand.expr {
-            Expr::Ident(name) if !bound.contains(&name.as_str()) => {
-                uses.entry(name.clone()).or_default().fields.insert(select.field.clone());
+        return;
+    }
+    match &tree.expr {
+        Expr::Comprehension(all) => {
+            collect_paths(&all.iter_range, bound, paths);
+            collect_paths(&all.accu_init, bound, paths);
+            let outside = bound.len();
+            bound.extend([all.iter_var.as_str(), all.accu_var.as_str()]);
+            bound.extend(all.iter_var2.as_deref());
+            for part in [&all.loop_cond, &all.loop_step, &all.result] {
+                collect_paths(part, bound, paths);
             }
-            _ => collect_uses(&select.operand, bound, uses),
-        },
-        Expr::Comprehension(all) => collect_comprehension(all, bound, uses),
-        _ => each_part(tree, &mut |part| collect_uses(part, bound, uses)),
+            bound.truncate(outside);
+        }
+        _ => each_part(tree, &mut |part| collect_paths(part, bound, paths)),
     }
 }
 
-fn collect_comprehension<'a>(all: &'a ComprehensionExpr, bound: &mut Vec<&'a str>, uses: &mut BTreeMap<String, Use>) {
-    collect_uses(&all.iter_range, bound, uses);
-    collect_uses(&all.accu_init, bound, uses);
-    let outside = bound.len();
-    bound.extend([all.iter_var.as_str(), all.accu_var.as_str()]);
-    bound.extend(all.iter_var2.as_deref());
-    for part in [&all.loop_cond, &all.loop_step, &all.result] {
-        collect_uses(part, bound, uses);
+/// The path that an expression is, if it is nothing else.
+fn path_of(tree: &IdedExpr) -> Option<Path> {
+    match &tree.expr {
+        Expr::Ident(name) => Some(Path { variable: name.clone(), fields: Vec::new(), asked: false }),
+        Expr::Select(select) => {
+            let mut path = path_of(&select.operand)?;
+            path.fields.push(select.field.clone());
+            path.asked |= select.test;
+            Some(path)
+        }
+        _ => None,
     }
-    bound.truncate(outside);
 }
 
 /// The expression and the operands of its logical operators, which an evaluation of the whole may skip.

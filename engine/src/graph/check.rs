@@ -1,0 +1,233 @@
+//! From a parsed pipeline to a checked graph: every name, kind, column and parameter, before anything runs.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use petgraph::algo::{kosaraju_scc, toposort};
+use petgraph::graph::{DiGraph, NodeIndex};
+use pipe_cache::StatIndex;
+use serde_json::Value;
+
+use super::{Edge, Graph, Step, replicate};
+use crate::params;
+use crate::problem::{Problem, Subject, nearest};
+use crate::spec::settings::Settings;
+use crate::spec::{Diagnostic, LeftOutStep, Reference, Spec, SpecError, StepSpec};
+use crate::stage::{Contract, DATASET, Declare, Output, Port, Resolution, ResolveContext, Shape, Stage};
+
+/// Checks a pipeline against the stages there are, looking at its sources through `index`.
+///
+/// # Errors
+/// Everything wrong with it.
+pub fn check(spec: &Spec, stages: &[&'static Stage], index: &StatIndex) -> Result<Graph, SpecError> {
+    let mut checker = Checker {
+        spec,
+        stages,
+        index,
+        wrong: Vec::new(),
+        left_out: spec.left_out.iter().map(|one| (one.step.as_str(), one)).collect(),
+        checked: HashMap::new(),
+        steps: Vec::new(),
+    };
+    for at in checker.order() {
+        checker.step(at);
+    }
+    if !checker.wrong.is_empty() {
+        return Err(SpecError::wrong(checker.wrong));
+    }
+    Ok(Graph {
+        name: spec.name.clone(),
+        base: spec.base(),
+        text: spec.text.clone(),
+        steps: checker.steps,
+        left_out: spec.left_out.clone(),
+        families: spec.families.clone(),
+    })
+}
+
+pub(super) struct Checker<'a> {
+    pub(super) spec: &'a Spec,
+    stages: &'a [&'static Stage],
+    index: &'a StatIndex,
+    pub(super) wrong: Vec<Diagnostic>,
+    /// Steps whose `when` is false, by name.
+    pub(super) left_out: HashMap<&'a str, &'a LeftOutStep>,
+    /// Steps that passed, by name, as indexes into `steps`. What depends on one that did not is not looked at.
+    pub(super) checked: HashMap<&'a str, usize>,
+    pub(super) steps: Vec<Step>,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn complain(&mut self, step: &StepSpec, problem: Problem) {
+        let subject = problem.otherwise.filter(|_| !step.mentions(&problem.subject)).unwrap_or(problem.subject);
+        let span = step.span_of(&subject);
+        self.wrong.push(self.spec.text.diagnostic(&span, problem.message).help(problem.help));
+    }
+
+    /// Indexes of the steps, each after those it names; complains about unknown steps and cycles.
+    fn order(&mut self) -> Vec<usize> {
+        let steps = &self.spec.steps;
+        let places: HashMap<&str, usize> =
+            steps.iter().enumerate().map(|(at, step)| (step.name.as_str(), at)).collect();
+        let mut graph = DiGraph::<usize, ()>::new();
+        // Added in reverse, because the sort takes the last of several that are ready.
+        let mut nodes: Vec<NodeIndex> = (0..steps.len()).rev().map(|at| graph.add_node(at)).collect();
+        nodes.reverse();
+        for (at, step) in steps.iter().enumerate() {
+            let mut seen = HashSet::new();
+            for reference in step.inputs.iter().flat_map(|input| &input.refs) {
+                match places.get(reference.step.as_str()) {
+                    Some(from) if seen.insert(*from) => drop(graph.add_edge(nodes[*from], nodes[at], ())),
+                    None if !self.left_out.contains_key(reference.step.as_str()) => self.unknown_step(reference),
+                    _ => {}
+                }
+            }
+        }
+        match toposort(&graph, None) {
+            Ok(order) => order.into_iter().map(|node| graph[node]).collect(),
+            Err(_) => {
+                self.cycle(&graph);
+                Vec::new()
+            }
+        }
+    }
+
+    fn unknown_step(&mut self, reference: &Reference) {
+        let mut names: Vec<&str> = self.spec.steps.iter().map(|step| step.family.as_str()).collect();
+        names.dedup();
+        let help = match nearest(&reference.step, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the steps are {}", names.join(", ")),
+        };
+        let message = format!("there is no step `{}`", reference.step);
+        self.wrong.push(self.spec.text.diagnostic(&reference.span, message).help(Some(help)));
+    }
+
+    fn cycle(&mut self, graph: &DiGraph<usize, ()>) {
+        for component in kosaraju_scc(graph) {
+            let mut members: Vec<usize> = component.iter().map(|node| graph[*node]).collect();
+            members.sort_unstable();
+            let looped = members.len() > 1 || graph.contains_edge(component[0], component[0]);
+            if looped {
+                let names: Vec<&str> = members.iter().map(|at| self.spec.steps[*at].name.as_str()).collect();
+                let message = format!("steps depend on each other in a circle: {}", names.join(", "));
+                let help = Some("take one of their inputs from elsewhere".to_owned());
+                let span = &self.spec.steps[members[0]].span;
+                self.wrong.push(self.spec.text.diagnostic(span, message).help(help));
+            }
+        }
+    }
+
+    fn step(&mut self, at: usize) {
+        let step: &'a StepSpec = &self.spec.steps[at];
+        let Some(stage) = self.stage(step) else { return };
+        let params =
+            params::check(stage.params, &step.params).and_then(|params| replicate::seeded(step, stage, params));
+        let params = params.map_err(|problems| self.complain_all(step, problems)).ok();
+        let settings = self.settings(step, stage);
+        let inputs = self.inputs(step, stage);
+        let (Some(params), Some(settings), Some(inputs)) = (params, settings, inputs) else { return };
+        let shapes = self.shapes(&inputs);
+        match self.declare(stage, &params, &shapes) {
+            Ok((contract, resolution)) => {
+                let outputs = outputs(stage, &contract, &shapes);
+                let made = Step {
+                    name: step.name.clone(),
+                    family: step.family.clone(),
+                    span: step.span.clone(),
+                    stage,
+                    params,
+                    inputs,
+                    contract,
+                    outputs,
+                    resolution,
+                    settings,
+                };
+                self.counts_rows(step, &made);
+                self.checked.insert(&step.name, self.steps.len());
+                self.steps.push(made);
+            }
+            Err(problem) => self.complain(step, problem),
+        }
+    }
+
+    fn complain_all(&mut self, step: &StepSpec, problems: Vec<Problem>) {
+        problems.into_iter().for_each(|problem| self.complain(step, problem));
+    }
+
+    /// The settings of a step, each expectation with its place.
+    fn settings(&mut self, step: &StepSpec, stage: &Stage) -> Option<Settings> {
+        let resolved = step.settings.resolve(stage.resources);
+        let mut settings = resolved.map_err(|problems| self.complain_all(step, problems)).ok()?;
+        for (at, expectation) in settings.expect.iter_mut().enumerate() {
+            let span = step.span_of(&Subject::Param(format!("expect.{at}.that")));
+            expectation.place = self.spec.text.place(&span);
+        }
+        Some(settings)
+    }
+
+    /// A limit on failed rows is a mistake where no rows are counted: nothing would ever reach it.
+    fn counts_rows(&mut self, step: &StepSpec, made: &Step) {
+        let counts = made.stage.execute.transforms() || made.outputs.iter().any(|output| output.kind == DATASET);
+        if made.settings.max_failed_rows.is_some() && !counts {
+            let message = format!("`{}` works on no rows that could fail", made.stage.name);
+            self.complain(step, Problem::param("max_failed_rows", message));
+        }
+    }
+
+    fn stage(&mut self, step: &StepSpec) -> Option<&'static Stage> {
+        let found = self.stages.iter().copied().find(|stage| stage.name == step.stage);
+        if found.is_none() {
+            let names = self.stages.iter().map(|stage| stage.name);
+            let help = match nearest(&step.stage, names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`pipe stages` lists what there is".to_owned(),
+            };
+            let message = format!("there is no stage `{}`", step.stage);
+            self.wrong.push(self.spec.text.diagnostic(&step.stage_span, message).help(Some(help)));
+        }
+        found
+    }
+
+    fn shapes(&self, edges: &[Edge]) -> BTreeMap<String, Vec<Shape>> {
+        let mut shapes: BTreeMap<String, Vec<Shape>> = BTreeMap::new();
+        for edge in edges {
+            if let Some(output) = self.steps[edge.step].output(&edge.output) {
+                let shape =
+                    Shape { label: edge.label.clone(), kind: output.kind.clone(), schema: output.schema.clone() };
+                shapes.entry(edge.port.clone()).or_default().push(shape);
+            }
+        }
+        shapes
+    }
+
+    fn declare(
+        &self,
+        stage: &Stage,
+        params: &Value,
+        inputs: &BTreeMap<String, Vec<Shape>>,
+    ) -> Result<(Contract, Option<Resolution>), Problem> {
+        let base = self.spec.base();
+        let context = ResolveContext { params, base: &base, index: self.index };
+        let resolution = stage.resolve.map(|resolve| resolve(&context)).transpose()?;
+        let mut contract = (stage.declare)(&Declare { params, inputs, resolution: resolution.as_ref() })?;
+        contract.notes.extend(resolution.iter().flat_map(|resolution| resolution.notes.clone()));
+        Ok((contract, resolution))
+    }
+}
+
+/// The outputs of a step: those its contract names, else those of the stage; row and table stages give their first input's
+/// columns plus those written.
+fn outputs(stage: &Stage, contract: &Contract, shapes: &BTreeMap<String, Vec<Shape>>) -> Vec<Output> {
+    let named: Vec<Output> = if contract.outputs.is_empty() {
+        let kind = |port: &Port| (*port.kinds.first().unwrap_or(&DATASET)).to_owned();
+        stage.outputs.iter().map(|port| Output { port: port.name.to_owned(), kind: kind(port), schema: None }).collect()
+    } else {
+        contract.outputs.clone()
+    };
+    if !stage.execute.transforms() {
+        return named;
+    }
+    let input = stage.inputs.first().and_then(|port| shapes.get(port.name)).and_then(|shapes| shapes.first());
+    let schema = input.and_then(|shape| shape.schema.clone()).unwrap_or_default().with(&contract.writes);
+    named.into_iter().map(|output| Output { schema: Some(schema.clone()), ..output }).collect()
+}

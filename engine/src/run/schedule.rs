@@ -1,0 +1,351 @@
+//! Which steps must execute, in what order, within which resources.
+//!
+//! A step's life: waiting → (its result is there → done) | ready → running → done | failed | waiting again; or skipped. Only this file
+//! changes it.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::evaluate::{self, Evaluation, Prepared};
+use super::queue::Queue;
+use super::waits::Waits;
+use super::{Artifact, Context, StepResult, Summary, judge, step};
+use crate::artifact::store_failure;
+use crate::event::Event;
+use crate::graph::{Graph, Step};
+use crate::problem::{Failure, FailureClass};
+use crate::step::{Ancestor, Level};
+use crate::worker::client::is_cancelled;
+
+/// How often finished work is made durable.
+const COMMIT_EVERY: Duration = Duration::from_millis(300);
+
+/// The longest wait before a step is tried again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Where a step stands.
+enum State {
+    /// Something it needs is not done, or it is about to be looked at.
+    Waiting,
+    /// Must execute; waits for resources.
+    Ready(Box<Prepared>),
+    Running,
+    Done(Box<StepResult>),
+    Failed,
+    Skipped,
+    /// Not asked for.
+    Unwanted,
+}
+
+type Message = (usize, Result<StepResult, Failure>);
+
+/// A run under way.
+pub(super) struct Scheduler<'a> {
+    graph: &'a Graph,
+    context: &'a Context<'a>,
+    states: Vec<State>,
+    waits: Waits,
+    queue: Queue,
+    /// Steps whose lost results were already made again once in this run.
+    healed: Vec<bool>,
+    /// How often each step was tried and failed.
+    tries: Vec<u32>,
+    /// Steps to be tried again, by when; with why they failed.
+    later: BTreeMap<(Instant, usize), Failure>,
+    failures: Vec<(String, Failure)>,
+}
+
+impl<'a> Scheduler<'a> {
+    pub(super) fn new(graph: &'a Graph, wanted: &[bool], context: &'a Context<'a>) -> Self {
+        Self {
+            graph,
+            context,
+            states: wanted.iter().map(|wanted| if *wanted { State::Waiting } else { State::Unwanted }).collect(),
+            waits: Waits::new(graph, wanted),
+            queue: Queue::new(context.limits),
+            healed: vec![false; graph.steps.len()],
+            tries: vec![0; graph.steps.len()],
+            later: BTreeMap::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Runs to the end.
+    pub(super) fn run(&mut self) {
+        let (sender, messages) = channel();
+        let mut committed = Instant::now();
+        std::thread::scope(|scope| {
+            loop {
+                self.wake();
+                self.look();
+                self.start(scope, &sender);
+                if self.queue.running() == 0 && self.later.is_empty() {
+                    break;
+                }
+                let patience = self.patience().min(COMMIT_EVERY.saturating_sub(committed.elapsed()));
+                match messages.recv_timeout(patience) {
+                    Ok((at, result)) => self.finish(at, result),
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                }
+                if committed.elapsed() >= COMMIT_EVERY {
+                    self.commit();
+                    committed = Instant::now();
+                }
+            }
+        });
+        self.commit();
+        self.skip_the_rest();
+    }
+
+    /// Whether nothing new is to begin.
+    fn ending(&self) -> bool {
+        is_cancelled(self.context.cancel) || (!self.context.keep_going && !self.failures.is_empty())
+    }
+
+    /// How long it is until a step is to be tried again.
+    fn patience(&self) -> Duration {
+        self.later.keys().next().map_or(COMMIT_EVERY, |(when, _)| when.saturating_duration_since(Instant::now()))
+    }
+
+    /// Hands out the steps whose time has come to be tried again; none, if the run is ending.
+    fn wake(&mut self) {
+        while let Some(&(when, at)) = self.later.keys().next() {
+            if !self.ending() && when > Instant::now() {
+                return;
+            }
+            let failure = self.later.remove(&(when, at));
+            match failure.filter(|_| self.ending()) {
+                // The user's interruption stopped it, not what went wrong before.
+                Some(_) if is_cancelled(self.context.cancel) => self.fail(at, Failure::interrupted()),
+                Some(failure) => self.fail(at, failure),
+                None => self.waits.again(at),
+            }
+        }
+    }
+
+    /// Looks at every step whose inputs are there: its result may be, too.
+    fn look(&mut self) {
+        while !self.ending()
+            && let Some(at) = self.waits.next()
+        {
+            if matches!(self.states[at], State::Waiting) {
+                self.evaluate(at);
+            }
+        }
+    }
+
+    fn evaluate(&mut self, at: usize) {
+        let step = &self.graph.steps[at];
+        let inputs = self.inputs(step);
+        match evaluate::evaluate(step, &inputs, self.lineage(at), self.context) {
+            Ok(Evaluation::Hit(result)) => self.done(at, result),
+            Ok(Evaluation::Miss(prepared)) => {
+                if !self.lacks_input(at) {
+                    self.states[at] = State::Ready(prepared);
+                    self.queue.push(at, step.settings.resources);
+                }
+            }
+            Err(failure) => self.fail(at, failure),
+        }
+    }
+
+    /// The result of a step is there. It may not be what the pipeline expects.
+    fn done(&mut self, at: usize, result: Box<StepResult>) {
+        let step = &self.graph.steps[at];
+        match judge::judge(self.graph, step, &result, self.context.store) {
+            Ok(warnings) => {
+                self.context.events.tell(&Event::StepDone { step: step.name.clone(), report: result.report.clone() });
+                for message in warnings {
+                    let level = Level::Warning;
+                    self.context.events.tell(&Event::Log { step: step.name.clone(), level, message });
+                }
+                self.states[at] = State::Done(result);
+                self.waits.done(at);
+            }
+            Err(failure) => self.fail(at, failure),
+        }
+    }
+
+    /// Whether the store has lost an input of this step. Then the step that gave it waits to make it again, and this one for it.
+    fn lacks_input(&mut self, at: usize) -> bool {
+        let step = &self.graph.steps[at];
+        let lost = step.inputs.iter().find(|edge| {
+            let State::Done(result) = &self.states[edge.step] else { return false };
+            let artifact = &result.outputs[&edge.output];
+            !self.healed[edge.step] && !evaluate::is_complete(self.context.store, &artifact.manifest)
+        });
+        let Some(from) = lost.map(|edge| edge.step) else { return false };
+        self.healed[from] = true;
+        evaluate::forget(
+            &self.graph.steps[from],
+            &self.inputs(&self.graph.steps[from]),
+            self.lineage(from),
+            self.context,
+        );
+        self.states[from] = State::Waiting;
+        self.waits.undone(from);
+        true
+    }
+
+    fn start<'scope, 'env>(&mut self, scope: &'scope std::thread::Scope<'scope, 'env>, sender: &Sender<Message>)
+    where
+        'a: 'scope,
+    {
+        while !self.ending()
+            && let Some(at) = self.queue.start()
+        {
+            let State::Ready(prepared) = std::mem::replace(&mut self.states[at], State::Running) else {
+                unreachable!("only ready steps are in the queue");
+            };
+            let (step, context, sender) = (&self.graph.steps[at], self.context, sender.clone());
+            context.events.tell(&Event::StepStarted {
+                step: step.name.clone(),
+                stage: step.stage.name,
+                key: prepared.key,
+            });
+            scope.spawn(move || {
+                let result = execute(step, *prepared, context);
+                // The scheduler waits for every running step, so it is there to hear.
+                let _ = sender.send((at, result));
+            });
+        }
+    }
+
+    fn finish(&mut self, at: usize, result: Result<StepResult, Failure>) {
+        self.queue.end(self.graph.steps[at].settings.resources);
+        match result {
+            Ok(result) => self.done(at, Box::new(result)),
+            Err(failure) if failure.class == FailureClass::Lost && self.heal(at) => {}
+            Err(failure) if self.may_pass(at, &failure) => self.try_later(at, failure),
+            Err(failure) => self.fail(at, failure),
+        }
+    }
+
+    /// If the step failed because an input is lost or damaged, makes that input again and tries once more.
+    fn heal(&mut self, at: usize) -> bool {
+        for artifact in self.inputs(&self.graph.steps[at]) {
+            evaluate::examine(self.context.store, &artifact.manifest);
+        }
+        // Another step that takes from the same may have found the loss first.
+        let upstream = &mut self.graph.steps[at].upstream();
+        let found = upstream.any(|from| matches!(self.states[from], State::Waiting | State::Ready(_) | State::Running));
+        if is_cancelled(self.context.cancel) || !(found || self.lacks_input(at)) {
+            return false;
+        }
+        self.states[at] = State::Waiting;
+        self.waits.again(at);
+        true
+    }
+
+    /// Whether the step is to be tried again after this failure.
+    fn may_pass(&self, at: usize, failure: &Failure) -> bool {
+        let passes = matches!(failure.class, FailureClass::Transient | FailureClass::Worker);
+        passes && self.tries[at] < self.graph.steps[at].settings.retries && !self.ending()
+    }
+
+    /// Tries the step again after 1 s, 2 s, 4 s and so on.
+    fn try_later(&mut self, at: usize, failure: Failure) {
+        let step = &self.graph.steps[at];
+        let wait = Duration::from_secs(1 << self.tries[at].min(16)).min(LONGEST_WAIT);
+        self.tries[at] += 1;
+        self.context.events.tell(&Event::StepRetried {
+            step: step.name.clone(),
+            retry: self.tries[at],
+            retries: step.settings.retries,
+            wait: wait.as_secs_f64(),
+            failure: failure.clone(),
+        });
+        self.states[at] = State::Waiting;
+        self.later.insert((Instant::now() + wait, at), failure);
+    }
+
+    fn fail(&mut self, at: usize, failure: Failure) {
+        let step = self.graph.steps[at].name.clone();
+        self.states[at] = State::Failed;
+        if failure.class == FailureClass::Interrupted {
+            return;
+        }
+        self.context.events.tell(&Event::StepFailed { step: step.clone(), failure: failure.clone() });
+        self.failures.push((step, failure));
+    }
+
+    fn commit(&mut self) {
+        match self.context.store.commit() {
+            Ok(raced) => {
+                for key in raced {
+                    let message = format!("another run recorded {key} first; its result stays");
+                    self.context.events.tell(&Event::Log { step: String::new(), level: Level::Info, message });
+                }
+            }
+            Err(error) => {
+                let failure = store_failure(error);
+                if !self.failures.iter().any(|(step, _)| step == "store") {
+                    self.context.events.tell(&Event::StepFailed { step: "store".to_owned(), failure: failure.clone() });
+                    self.failures.push(("store".to_owned(), failure));
+                }
+            }
+        }
+    }
+
+    /// Every step that still waits is skipped, because of the first failed or skipped one it needs.
+    fn skip_the_rest(&mut self) {
+        for at in 0..self.states.len() {
+            if !matches!(self.states[at], State::Waiting | State::Ready(_)) {
+                continue;
+            }
+            let because = self.graph.steps[at]
+                .upstream()
+                .find(|from| matches!(self.states[*from], State::Failed | State::Skipped))
+                .map_or_else(|| "the run is ending".to_owned(), |from| self.graph.steps[from].name.clone());
+            self.states[at] = State::Skipped;
+            self.context.events.tell(&Event::StepSkipped { step: self.graph.steps[at].name.clone(), because });
+        }
+    }
+
+    fn inputs(&self, step: &Step) -> Vec<Artifact> {
+        step.inputs
+            .iter()
+            .filter_map(|edge| match &self.states[edge.step] {
+                State::Done(result) => result.outputs.get(&edge.output).cloned(),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn lineage(&self, at: usize) -> Vec<Ancestor> {
+        evaluate::lineage(self.graph, at, |from| match &self.states[from] {
+            State::Done(result) => Some(result.ancestor.clone()),
+            _ => None,
+        })
+    }
+
+    /// What came of it.
+    pub(super) fn summary(self) -> Summary {
+        let mut summary = Summary {
+            results: BTreeMap::new(),
+            failures: self.failures,
+            skipped: Vec::new(),
+            interrupted: is_cancelled(self.context.cancel),
+        };
+        for (step, state) in self.graph.steps.iter().zip(self.states) {
+            match state {
+                State::Done(result) => {
+                    summary.results.insert(step.name.clone(), *result);
+                }
+                State::Skipped => summary.skipped.push(step.name.clone()),
+                _ => {}
+            }
+        }
+        summary
+    }
+}
+
+/// Executes a step in this thread. A panic of a stage is a fault of ours, and costs that step only.
+fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) -> Result<StepResult, Failure> {
+    let run = std::panic::AssertUnwindSafe(|| step::execute(step, prepared, context));
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Failure::internal(format!("a fault in pipe: {}", text.unwrap_or("unknown"))).help("please report it"))
+    })
+}

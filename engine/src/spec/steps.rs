@@ -1,0 +1,278 @@
+//! `[steps.NAME]`: its settings, the instances of its matrix, and which of them its `when` leaves out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::inputs::WrittenInput;
+use super::matrix::{Axis, Families, Family, Instance, MAX_INSTANCES, Values, instance_name};
+use super::parse::Parser;
+use super::selector::means;
+use super::settings::{self, StepSettings};
+use super::substitute::Scope;
+use super::{LeftOutStep, Span, StepSpec};
+use crate::expression::Expression;
+use crate::problem::Problem;
+
+/// The variable that counts replicates.
+const REPLICATE: &str = "replicate";
+
+/// Settings that are read once for a step of the file; the others once for each of its instances.
+const OF_FAMILY: [&str; 2] = ["matrix", "replicates"];
+
+/// What is read apart from parameters and settings.
+const STRUCTURE: [&str; 2] = ["stage", "inputs"];
+
+/// The steps of a file.
+#[derive(Default)]
+pub(super) struct Steps {
+    pub(super) steps: Vec<StepSpec>,
+    pub(super) families: Families,
+    pub(super) left_out: Vec<LeftOutStep>,
+}
+
+/// A step of the file, before its instances are made.
+struct Written<'a> {
+    name: &'a str,
+    span: Span,
+    table: &'a DeTable<'a>,
+    stage: (String, Span),
+    /// Where its matrix and replicates stand.
+    spans: BTreeMap<String, Span>,
+}
+
+impl Parser<'_> {
+    pub(super) fn steps(&mut self, top: &DeTable<'_>, params: &Map<String, Value>) -> Steps {
+        let Some(table) = self.table(top, "steps") else {
+            if !top.contains_key("steps") {
+                self.complain(&(0..0), "the pipeline has no steps", Some("add a table [steps.NAME]".to_owned()));
+            }
+            return Steps::default();
+        };
+        let mut written: Vec<_> = table.iter().collect();
+        written.sort_by_key(|(key, _)| key.span().start);
+        let mut all = Steps::default();
+        let mut inputs = Vec::new();
+        let mut room = MAX_INSTANCES;
+        for (key, value) in written {
+            let Some(step) = self.written(key.get_ref(), &key.span(), value) else { continue };
+            let Some((axes, spans)) = self.axes(step.table, params) else { continue };
+            let step = Written { spans, ..step };
+            let mut family = Family::new(axes);
+            if self.fits(&step, &family, &mut room) {
+                inputs.extend(self.instances(&step, &mut family, params, &mut all));
+                all.families.0.insert(step.name.to_owned(), family);
+            }
+        }
+        for (step, inputs) in all.steps.iter_mut().zip(inputs) {
+            step.inputs = inputs.into_iter().map(|input| self.resolve(input, &all.families)).collect();
+        }
+        all
+    }
+
+    /// The name and stage of a step.
+    fn written<'a>(&mut self, name: &'a str, span: &Span, value: &'a Spanned<DeValue<'a>>) -> Option<Written<'a>> {
+        let Some(table) = value.get_ref().as_table() else {
+            self.complain(&value.span(), format!("step `{name}` is a table"), None);
+            return None;
+        };
+        if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c)) {
+            self.complain(
+                span,
+                format!("`{name}` cannot name a step"),
+                Some("use letters, digits, `_` and `-`".to_owned()),
+            );
+        }
+        let Some(stage) = table.get("stage") else {
+            let help = "`pipe stages` lists what there is".to_owned();
+            self.complain(span, format!("step `{name}` has no stage"), Some(help));
+            return None;
+        };
+        let Some(stage_name) = stage.get_ref().as_str() else {
+            self.complain(&stage.span(), "`stage` is a string", None);
+            return None;
+        };
+        let stage = (stage_name.to_owned(), stage.span());
+        Some(Written { name, span: span.clone(), table, stage, spans: BTreeMap::new() })
+    }
+
+    /// The variables of a step, in the order written, and where they stand; `None` if they are wrong.
+    fn axes(
+        &mut self,
+        table: &DeTable<'_>,
+        params: &Map<String, Value>,
+    ) -> Option<(Vec<Axis>, BTreeMap<String, Span>)> {
+        let mut spans = BTreeMap::new();
+        let mut given = Map::new();
+        let none = Values::new();
+        let scope = Scope::new(params, &none);
+        for name in OF_FAMILY {
+            if let Some(value) = table.get(name) {
+                given.insert(name.to_owned(), self.value(value, name, &scope, &mut spans));
+            }
+        }
+        let settings = match StepSettings::read(&Value::Object(given)) {
+            Ok(settings) => settings,
+            Err(problems) => {
+                problems.into_iter().for_each(|problem| self.complain_in(&(0..0), &spans, problem));
+                return None;
+            }
+        };
+        let mut axes: Vec<Axis> = Vec::new();
+        for (name, values) in settings.matrix {
+            let key = table.get("matrix").and_then(|matrix| matrix.get_ref().as_table()?.get_key_value(name.as_str()));
+            let span = key.map_or_else(|| spans["matrix"].clone(), |(key, _)| key.span());
+            self.check_values(&name, &values, &spans);
+            axes.push(Axis { values: values.as_array().cloned().unwrap_or_default(), name, span });
+        }
+        axes.sort_by_key(|axis| axis.span.start);
+        if let Some(count) = settings.replicates {
+            let span = spans["replicates"].clone();
+            if axes.iter().any(|axis| axis.name == REPLICATE) {
+                self.complain(&span, "`replicates` makes a variable `replicate`, and the matrix has one", None);
+            }
+            axes.push(Axis { name: REPLICATE.to_owned(), values: (0..count).map(Value::from).collect(), span });
+        }
+        Some((axes, spans))
+    }
+
+    /// Checks that no two values of a variable are called alike.
+    fn check_values(&mut self, name: &str, values: &Value, spans: &BTreeMap<String, Span>) {
+        let values = values.as_array().map_or(&[][..], Vec::as_slice);
+        for (at, value) in values.iter().enumerate() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            if values[..at].iter().any(|earlier| means(&text, earlier)) {
+                let problem =
+                    Problem::param(format!("matrix.{name}.{at}"), format!("{value} stands twice in `matrix.{name}`"));
+                self.complain_in(&(0..0), spans, problem.help("each value makes one step"));
+            }
+        }
+    }
+
+    /// Whether there is room for the instances of a step.
+    fn fits(&mut self, step: &Written<'_>, family: &Family, room: &mut usize) -> bool {
+        if family.axes.is_empty() {
+            return true;
+        }
+        let count = family.axes.iter().try_fold(1_usize, |count, axis| count.checked_mul(axis.values.len()));
+        if let Some(left) = count.and_then(|count| room.checked_sub(count)) {
+            *room = left;
+            return true;
+        }
+        let steps = count.map_or_else(|| "too many".to_owned(), |count| count.to_string());
+        let span = step.spans.get("matrix").or_else(|| step.spans.get("replicates")).unwrap_or(&step.span);
+        let message =
+            format!("`{}` would be {steps} steps; the matrices of a pipeline make {MAX_INSTANCES} at most", step.name);
+        self.complain(span, message, None);
+        false
+    }
+
+    /// Makes the instances of a step; what the ports of those that exist are fed.
+    fn instances(
+        &mut self,
+        step: &Written<'_>,
+        family: &mut Family,
+        params: &Map<String, Value>,
+        all: &mut Steps,
+    ) -> Vec<Vec<WrittenInput>> {
+        let mut inputs = Vec::new();
+        let mut used: BTreeSet<String> = [REPLICATE.to_owned()].into();
+        for values in family.combinations() {
+            let name = instance_name(step.name, &values);
+            let scope = Scope::new(params, &values);
+            let (made, fed) = self.instance(step, &name, &scope);
+            match self.exists(step, &made, &scope) {
+                Some(when) => all.left_out.push(when),
+                None => {
+                    inputs.push(fed);
+                    let replicate = step.spans.get("replicates").and_then(|_| replicate(&values));
+                    all.steps.push(StepSpec { values: values.clone(), replicate, ..made });
+                }
+            }
+            used.append(&mut scope.into_used());
+            family.instances.push(Instance { name, values });
+        }
+        for axis in family.axes.iter().filter(|axis| !used.contains(&axis.name)) {
+            let name = &axis.name;
+            let message = format!("nothing in `{}` uses `{name}`: its steps would all be the same", step.name);
+            self.complain(&axis.span, message, Some(format!("write `${{{name}}}` where the value belongs")));
+        }
+        inputs
+    }
+
+    fn instance(&mut self, step: &Written<'_>, name: &str, scope: &Scope<'_>) -> (StepSpec, Vec<WrittenInput>) {
+        let inputs = step.table.get("inputs").map_or_else(Vec::new, |value| self.inputs(value, scope));
+        let keep = |(path, _): &(&String, &Span)| OF_FAMILY.contains(&path.as_str());
+        let mut spans: BTreeMap<String, Span> =
+            step.spans.iter().filter(keep).map(|(path, span)| (path.clone(), span.clone())).collect();
+        let (mut params, mut given) = (Map::new(), Map::new());
+        for (key, value) in step.table {
+            let path = key.get_ref().as_ref();
+            if STRUCTURE.contains(&path) || OF_FAMILY.contains(&path) {
+                continue;
+            }
+            let value = self.value(value, path, scope, &mut spans);
+            // A mistake in the name is shown at the name, one in the value at the value.
+            spans.insert(format!("{path}="), key.span());
+            let values = if settings::names().iter().any(|name| name == path) { &mut given } else { &mut params };
+            values.insert(path.to_owned(), value);
+        }
+        let settings = StepSettings::read(&Value::Object(given)).unwrap_or_else(|problems| {
+            problems.into_iter().for_each(|problem| self.complain_in(&step.span, &spans, problem));
+            StepSettings::default()
+        });
+        let made = StepSpec {
+            name: name.to_owned(),
+            family: step.name.to_owned(),
+            values: Values::new(),
+            span: step.span.clone(),
+            stage: step.stage.0.clone(),
+            stage_span: step.stage.1.clone(),
+            inputs: Vec::new(),
+            params: Value::Object(params),
+            settings,
+            replicate: None,
+            spans,
+        };
+        (made, inputs)
+    }
+
+    /// Why a step does not exist, if it does not.
+    fn exists(&mut self, step: &Written<'_>, made: &StepSpec, scope: &Scope<'_>) -> Option<LeftOutStep> {
+        let span = made.spans.get("when").unwrap_or(&step.span);
+        let (text, truth) = match &made.settings.when {
+            Value::String(text) => {
+                let parsed = Expression::parse(text).map_err(|message| (message, None));
+                let truth = parsed.and_then(|expression| {
+                    expression.paths().iter().for_each(|path| scope.mark(&path.variable));
+                    let truth = expression.truth(&scope.values());
+                    truth.map_err(|fault| (format!("in `{text}`: {}", fault.message), fault.help))
+                });
+                (text.clone(), truth)
+            }
+            Value::Bool(truth) => (truth.to_string(), Ok(*truth)),
+            _ => return None,
+        };
+        match truth {
+            Ok(true) => None,
+            Ok(false) => Some(LeftOutStep { step: made.name.clone(), when: text, place: self.text.place(span) }),
+            Err((message, help)) => {
+                self.complain(span, message, help);
+                None
+            }
+        }
+    }
+
+    /// A complaint about a setting; `otherwise` is where the step stands.
+    fn complain_in(&mut self, otherwise: &Span, spans: &BTreeMap<String, Span>, problem: Problem) {
+        let span = super::span_in(spans, &problem.subject).unwrap_or_else(|| otherwise.clone());
+        self.complain(&span, problem.message, problem.help);
+    }
+}
+
+fn replicate(values: &Values) -> Option<u32> {
+    let (_, value) = values.iter().find(|(name, _)| name == REPLICATE)?;
+    u32::try_from(value.as_u64()?).ok()
+}

@@ -100,7 +100,8 @@ pub fn means(text: &str, value: &Value) -> bool {
         Value::Number(number) => {
             number.to_string() == text || text.parse::<f64>().is_ok_and(|wanted| number.as_f64() == Some(wanted))
         }
-        other => other.to_string() == text,
+        Value::Bool(value) => text.parse() == Ok(*value),
+        _ => false,
     }
 }
 

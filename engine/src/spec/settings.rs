@@ -170,7 +170,7 @@ impl StepSettings {
         let given = &self.resources;
         settings.resources.cpu = given.cpu.unwrap_or(stage.cpu);
         settings.resources.net = given.net.unwrap_or(stage.net);
-        let memory = given.memory.as_ref().map(|given| bytes(given)).transpose();
+        let memory = given.memory.as_ref().map(bytes).transpose();
         memory.map_or_else(
             |problem| wrong.push(problem),
             |found| settings.resources.memory = found.unwrap_or(stage.memory),

@@ -19,7 +19,7 @@ pub use errors::{depends_on_data, explain, type_of};
 pub use tree::{Path, collect_operands};
 
 /// Longest expression read: what it nests must fit the stack of a thread.
-const MAX_SOURCE: usize = 4096;
+pub const MAX_SOURCE: usize = 4096;
 
 /// Names listed where none is near.
 const MOST_NAMES: usize = 12;

@@ -72,6 +72,9 @@ pub struct RunArgs {
     /// What to run.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Fail if anything differs from the lock beside the pipeline: a source, a key, a result.
+    #[arg(long)]
+    pub locked: bool,
     /// After a failure go on with the steps that do not depend on it.
     #[arg(long)]
     pub keep_going: bool,

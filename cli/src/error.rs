@@ -1,6 +1,7 @@
 //! Everything that ends a command early, with its exit code and the way it is shown.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use pipe_engine::lock::LockError;
 use pipe_engine::problem::Failure;
 use pipe_engine::spec::{Diagnostic, SpecError};
 
@@ -11,6 +12,8 @@ use crate::exit;
 pub enum CliError {
     /// The pipeline, or what the command line asks of it.
     Spec(SpecError),
+    /// The lock of the pipeline.
+    Lock(LockError),
     /// The store.
     Store(String),
     /// A step, or something that acts like one.
@@ -20,6 +23,12 @@ pub enum CliError {
 impl From<SpecError> for CliError {
     fn from(error: SpecError) -> Self {
         Self::Spec(error)
+    }
+}
+
+impl From<LockError> for CliError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(error)
     }
 }
 
@@ -40,7 +49,8 @@ impl CliError {
     pub const fn code(&self) -> u8 {
         match self {
             Self::Spec(SpecError::Override { .. }) => exit::USAGE,
-            Self::Spec(_) => exit::PIPELINE,
+            Self::Lock(LockError::Missing(_)) => exit::USAGE,
+            Self::Spec(_) | Self::Lock(_) => exit::PIPELINE,
             Self::Store(_) => exit::STORE,
             Self::Failure(_) => exit::FAILED,
         }
@@ -58,6 +68,7 @@ impl CliError {
             }
             Self::Spec(SpecError::Override { message, help }) => plain(message, help.as_deref()),
             Self::Spec(error) => plain(&error.to_string(), None),
+            Self::Lock(error) => plain(&error.to_string(), Some(error.help())),
             Self::Store(message) => plain(message, None),
             Self::Failure(failure) => plain(&failure.to_string(), failure.help.as_deref()),
         }
@@ -72,6 +83,7 @@ impl CliError {
             }
             Self::Failure(failure) => vec![serde_json::json!({ "message": failure.to_string(), "help": failure.help })],
             Self::Spec(error) => vec![serde_json::json!({ "message": error.to_string() })],
+            Self::Lock(error) => vec![serde_json::json!({ "message": error.to_string(), "help": error.help() })],
             Self::Store(message) => vec![serde_json::json!({ "message": message })],
         };
         serde_json::json!({ "error": { "code": self.code(), "problems": problems } })

@@ -69,6 +69,7 @@ impl Session {
             cancel: &CANCEL,
             keep_going,
             limits: Limits::of_machine(memory()),
+            locked: None,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod delta;
 pub mod event;
 pub mod expression;
 pub mod graph;
+pub mod lock;
 pub mod params;
 pub mod plan;
 pub mod problem;

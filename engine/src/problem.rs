@@ -96,6 +96,8 @@ pub enum FailureClass {
     Worker,
     /// What the step gave is recorded, but is not what the pipeline expects.
     Expectation,
+    /// The lock that the run must keep to says otherwise.
+    Locked,
     /// The user interrupted the run.
     Interrupted,
     /// A fault of `pipe` itself.

@@ -276,6 +276,7 @@ impl Toy {
             cancel: &AtomicBool::new(false),
             keep_going: false,
             limits: Limits::of_machine(u64::MAX),
+            locked: None,
         };
         action(&graph, &vec![true; graph.steps.len()], &context)
     }

@@ -1,11 +1,13 @@
 //! `pipe run`: do the work that is not done.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipe_engine::event::{Events, Reporter};
+use pipe_engine::lock::{self, Lock, LockError, LockedStep, LockedSteps};
 use pipe_engine::problem::FailureClass;
-use pipe_engine::run::{self, Summary};
+use pipe_engine::run::{self, Context, Summary};
 use pipe_engine::spec::SpecError;
 
 use crate::args::RunArgs;
@@ -22,17 +24,68 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     if !missing.is_empty() {
         return Err(SpecError::wrong(missing).into());
     }
+    let lock = LockFile::open(args)?;
     let reporter = reporter(json);
     let summary = {
         let events = Events::new(reporter.as_ref(), &session.store.runs(), &run_name());
-        run::run(&session.graph, &wanted, &session.context(&events, args.keep_going))
+        let context = session.context(&events, args.keep_going);
+        run::run(&session.graph, &wanted, &Context { locked: lock.held_to(), ..context })
     };
     drop(reporter);
+    lock.update(&summary);
     if !json {
         print_tables(&session, &summary);
         print_end(args, &summary);
     }
     Ok(code(&summary))
+}
+
+/// The lock beside the pipeline, and what the run has to do with it.
+struct LockFile<'a> {
+    args: &'a RunArgs,
+    path: PathBuf,
+    lock: Lock,
+}
+
+impl<'a> LockFile<'a> {
+    fn open(args: &'a RunArgs) -> Result<Self, CliError> {
+        let path = lock::path_of(&args.target.spec.spec);
+        let found = match Lock::load(&path) {
+            Err(error) if !args.locked => {
+                text::err(&format!("warning: {error}; it will be written anew"));
+                None
+            }
+            found => found?,
+        };
+        let file = Self { args, path, lock: found.unwrap_or_default() };
+        match args.locked && file.held_to().is_none() {
+            true => Err(LockError::Missing(file.path).into()),
+            false => Ok(file),
+        }
+    }
+
+    fn profile(&self) -> Option<&str> {
+        self.args.target.spec.profile.as_deref()
+    }
+
+    /// What the run must keep to.
+    fn held_to(&self) -> Option<&LockedSteps> {
+        self.lock.steps(self.profile()).filter(|_| self.args.locked)
+    }
+
+    /// A complete run of the pipeline as it is written is the next to keep to.
+    fn update(mut self, summary: &Summary) {
+        let as_written = self.args.target.spec.set.is_empty() && self.args.target.steps.is_empty();
+        if self.args.locked || !as_written || !summary.complete() {
+            return;
+        }
+        let steps = summary.results.iter().map(|(name, result)| (name.clone(), LockedStep::of(result))).collect();
+        let profile = self.profile().map(str::to_owned);
+        self.lock.set(profile.as_deref(), steps);
+        if let Err(error) = self.lock.save(&self.path) {
+            text::err(&format!("warning: {error}; the run is complete without it"));
+        }
+    }
 }
 
 fn reporter(json: bool) -> Box<dyn Reporter> {

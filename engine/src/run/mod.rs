@@ -24,6 +24,7 @@ use pipe_cache::{Digest, StatIndex, Store};
 use crate::artifact::{Manifest, store_failure};
 use crate::event::{Event, Events, StepReport};
 use crate::graph::Graph;
+use crate::lock::LockedSteps;
 use crate::problem::Failure;
 use crate::source::Credentials;
 use crate::step::Ancestor;
@@ -57,6 +58,8 @@ pub struct Context<'a> {
     pub keep_going: bool,
     /// What steps may occupy together.
     pub limits: Limits,
+    /// What every step must be and give, if the run is to keep to a lock.
+    pub locked: Option<&'a LockedSteps>,
 }
 
 /// What an artifact is and holds.

@@ -14,6 +14,7 @@ use super::{Artifact, Context, StepResult, Summary, judge, step};
 use crate::artifact::store_failure;
 use crate::event::Event;
 use crate::graph::{Graph, Step};
+use crate::lock;
 use crate::problem::{Failure, FailureClass};
 use crate::step::{Ancestor, Level};
 use crate::worker::client::is_cancelled;
@@ -138,7 +139,8 @@ impl<'a> Scheduler<'a> {
     fn evaluate(&mut self, at: usize) {
         let step = &self.graph.steps[at];
         let inputs = self.inputs(step);
-        match evaluate::evaluate(step, &inputs, self.lineage(at), self.context) {
+        let evaluated = evaluate::evaluate(step, &inputs, self.lineage(at), self.context);
+        match evaluated.and_then(|found| self.keep_to_lock(step, &found).map(|()| found)) {
             Ok(Evaluation::Hit(result)) => self.done(at, result),
             Ok(Evaluation::Miss(prepared)) => {
                 if !self.lacks_input(at) {
@@ -150,10 +152,19 @@ impl<'a> Scheduler<'a> {
         }
     }
 
+    fn keep_to_lock(&self, step: &Step, found: &Evaluation) -> Result<(), Failure> {
+        let key = match found {
+            Evaluation::Hit(result) => result.ancestor.key,
+            Evaluation::Miss(prepared) => prepared.key,
+        };
+        self.context.locked.map_or(Ok(()), |locked| lock::check_key(locked, &step.name, key))
+    }
+
     /// The result of a step is there. It may not be what the pipeline expects.
     fn done(&mut self, at: usize, result: Box<StepResult>) {
         let step = &self.graph.steps[at];
-        match judge::judge(self.graph, step, &result, self.context.store) {
+        let kept = self.context.locked.map_or(Ok(()), |locked| lock::check_outputs(locked, &step.name, &result));
+        match kept.and_then(|()| judge::judge(self.graph, step, &result, self.context.store)) {
             Ok(warnings) => {
                 self.context.events.tell(&Event::StepDone { step: step.name.clone(), report: result.report.clone() });
                 for message in warnings {

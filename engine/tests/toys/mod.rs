@@ -228,6 +228,7 @@ impl Toy {
             cancel: &AtomicBool::new(false),
             keep_going: true,
             limits: Limits { cpu: 4, net: 4, memory: u64::MAX },
+            locked: None,
         };
         action(&graph, &vec![true; graph.steps.len()], &context, &kept)
     }

@@ -33,9 +33,12 @@ impl Blob {
     /// When the file is gone or cannot be read; `InvalidData` when the bytes are not those the digest names, `UnexpectedEof` when
     /// some are missing.
     pub fn read(&self) -> io::Result<Vec<u8>> {
-        let len = usize::try_from(self.len).map_err(io::Error::other)?;
+        let file = File::open(&self.path)?;
+        let end = self.offset.checked_add(self.len).filter(|end| file.metadata().is_ok_and(|meta| *end <= meta.len()));
+        // A damaged index may tell any length.
+        let len = end.and_then(|_| usize::try_from(self.len).ok()).ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut bytes = vec![0; len];
-        File::open(&self.path)?.read_exact_at(&mut bytes, self.offset)?;
+        file.read_exact_at(&mut bytes, self.offset)?;
         if Digest::of(&bytes) != self.digest {
             return Err(self.damaged());
         }

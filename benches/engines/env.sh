@@ -13,3 +13,4 @@ export RESULTS=${RESULTS:-$BENCH_WORK/results.jsonl}
 T="python3 $BENCH/timeit.py --out $RESULTS"
 has() { command -v "$1" >/dev/null || { echo "$1 is not installed: left out"; return 1; }; }
 dvc_init() { ( cd "$1" && git init -q . && dvc init -q && dvc config core.analytics false && dvc config core.check_update false ); }
+export BENCH_LOG=$BENCH_WORK/last.log

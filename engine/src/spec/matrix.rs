@@ -1,6 +1,6 @@
 //! A matrix: one step of the file, several in the graph. Which there are, how they are called, and which a reference means.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -24,6 +24,33 @@ pub struct Axis {
     pub values: Vec<Value>,
     /// Where it stands.
     pub span: Span,
+    /// Places among the values, by how they stand in names.
+    places: HashMap<String, usize>,
+}
+
+impl Axis {
+    pub(super) fn new(name: String, values: Vec<Value>, span: Span) -> Self {
+        let mut places = HashMap::new();
+        for (at, value) in values.iter().enumerate() {
+            places.entry(value_text(value)).or_insert(at);
+        }
+        Self { name, values, span, places }
+    }
+
+    /// The place of the value that a text means.
+    fn place(&self, text: &str) -> Option<usize> {
+        let exact = self.places.get(&value_text(&Value::from(text))).copied();
+        exact.or_else(|| self.values.iter().position(|value| means(text, value)))
+    }
+
+    /// The first value that is called like an earlier one, or is the same number.
+    pub(super) fn twice(&self) -> Option<usize> {
+        let mut numbers = HashSet::new();
+        self.values.iter().enumerate().position(|(at, value)| {
+            let number = value.as_f64().is_some_and(|number| !numbers.insert(number.to_bits()));
+            number || self.places.get(&value_text(value)) != Some(&at)
+        })
+    }
 }
 
 /// The values of the variables of one instance, in the order of the matrix.
@@ -70,11 +97,10 @@ impl Family {
 
     /// The instances that a selector means, as places among [`Family::instances`].
     fn select(&self, name: &str, wanted: &Instances) -> Result<Vec<usize>, Fault> {
-        let mut terms: BTreeMap<&str, &Value> = BTreeMap::new();
+        let mut terms: BTreeMap<&str, usize> = BTreeMap::new();
         for (variable, text) in &wanted.terms {
             let axis = self.axis(name, variable)?;
-            let value = axis.values.iter().find(|value| means(text, value));
-            terms.insert(&axis.name, value.ok_or_else(|| no_such_value(name, axis, text))?);
+            terms.insert(&axis.name, axis.place(text).ok_or_else(|| no_such_value(name, axis, text))?);
         }
         let left: Vec<&str> =
             self.axes.iter().map(|axis| axis.name.as_str()).filter(|name| !terms.contains_key(name)).collect();
@@ -87,10 +113,11 @@ impl Family {
         // The last variable changes fastest, so a place is a number whose digits are places of values.
         let mut places = vec![0];
         for axis in &self.axes {
-            let digits = axis.values.iter().enumerate();
-            let digits = digits.filter(|(_, value)| terms.get(axis.name.as_str()).is_none_or(|wanted| wanted == value));
-            let digits: Vec<usize> = digits.map(|(at, _)| at).collect();
-            let with = |place: usize| digits.iter().map(move |digit| place * axis.values.len() + digit);
+            let digits = match terms.get(axis.name.as_str()) {
+                Some(digit) => *digit..digit + 1,
+                None => 0..axis.values.len(),
+            };
+            let with = |place: usize| digits.clone().map(move |digit| place * axis.values.len() + digit);
             places = places.into_iter().flat_map(with).collect();
         }
         Ok(places)
@@ -177,11 +204,7 @@ mod tests {
     use serde_json::json;
 
     fn families() -> Families {
-        let axis = |name: &str, values: Value| Axis {
-            name: name.to_owned(),
-            values: values.as_array().unwrap().clone(),
-            span: 0..0,
-        };
+        let axis = |name: &str, values: Value| Axis::new(name.to_owned(), values.as_array().unwrap().clone(), 0..0);
         let mut family = Family::new(vec![axis("r", json!([8, 16])), axis("lr", json!([1e-4, "a,b", 2]))]);
         family.instances =
             family.combinations().map(|values| Instance { name: instance_name("train", &values), values }).collect();

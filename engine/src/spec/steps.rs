@@ -9,7 +9,6 @@ use toml::de::{DeTable, DeValue};
 use super::inputs::WrittenInput;
 use super::matrix::{Axis, Families, Family, Instance, MAX_INSTANCES, Values, instance_name};
 use super::parse::Parser;
-use super::selector::means;
 use super::settings::{self, StepSettings};
 use super::substitute::Scope;
 use super::{LeftOutStep, Span, StepSpec};
@@ -124,8 +123,10 @@ impl Parser<'_> {
         for (name, values) in settings.matrix {
             let key = table.get("matrix").and_then(|matrix| matrix.get_ref().as_table()?.get_key_value(name.as_str()));
             let span = key.map_or_else(|| spans["matrix"].clone(), |(key, _)| key.span());
-            self.check_values(&name, &values, &spans);
-            axes.push(Axis { values: values.as_array().cloned().unwrap_or_default(), name, span });
+            let Value::Array(values) = values else { continue };
+            let axis = Axis::new(name, values, span);
+            self.check_values(&axis, &spans);
+            axes.push(axis);
         }
         axes.sort_by_key(|axis| axis.span.start);
         if let Some(count) = settings.replicates {
@@ -133,21 +134,18 @@ impl Parser<'_> {
             if axes.iter().any(|axis| axis.name == REPLICATE) {
                 self.complain(&span, "`replicates` makes a variable `replicate`, and the matrix has one", None);
             }
-            axes.push(Axis { name: REPLICATE.to_owned(), values: (0..count).map(Value::from).collect(), span });
+            axes.push(Axis::new(REPLICATE.to_owned(), (0..count).map(Value::from).collect(), span));
         }
         Some((axes, spans))
     }
 
-    /// Checks that no two values of a variable are called alike.
-    fn check_values(&mut self, name: &str, values: &Value, spans: &BTreeMap<String, Span>) {
-        let values = values.as_array().map_or(&[][..], Vec::as_slice);
-        for (at, value) in values.iter().enumerate() {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            if values[..at].iter().any(|earlier| means(&text, earlier)) {
-                let problem =
-                    Problem::param(format!("matrix.{name}.{at}"), format!("{value} stands twice in `matrix.{name}`"));
-                self.complain_in(&(0..0), spans, problem.help("each value makes one step"));
-            }
+    /// Checks that no two values of a variable are alike.
+    fn check_values(&mut self, axis: &Axis, spans: &BTreeMap<String, Span>) {
+        if let Some(at) = axis.twice() {
+            let (name, value) = (&axis.name, &axis.values[at]);
+            let message = format!("{value} stands twice in `matrix.{name}`");
+            let problem = Problem::param(format!("matrix.{name}.{at}"), message).help("each value makes one step");
+            self.complain_in(&(0..0), spans, problem);
         }
     }
 

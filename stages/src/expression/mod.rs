@@ -366,7 +366,7 @@ mod tests {
             assert!(Expression::parse("keep", &source).is_err(), "{}…", &source[..1]);
         }
         for part in ["!", "-", "caption.", "count+", "true&&", "id+", "[", "(", "words("] {
-            let source = part.repeat(pipe_engine::expression::MAX_SOURCE / part.len() - 1) + "count";
+            let source = part.repeat(expression::MAX_SOURCE / part.len() - 1) + "count";
             let checked = Expression::parse("keep", &source).and_then(|e| e.check(&schema(), Wanted::Bool));
             assert!(checked.is_err(), "{part}…");
         }

@@ -4,7 +4,7 @@
 pub mod files;
 mod watched;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -12,6 +12,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use pipe_engine::problem::{Failure, Problem, nearest};
 use pipe_engine::step::Sink;
@@ -64,8 +65,16 @@ pub fn find(run: &[String], base: &Path) -> Result<(), Problem> {
         return if path.is_file() { Ok(()) } else { missing(format!("there is no program {}", path.display())) };
     }
     let path = inherited().find(|(name, _)| *name == "PATH").map(|(_, value)| value).unwrap_or_default();
-    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    // A thousand steps ask for the same few programs.
+    static FOUND: LazyLock<Mutex<HashSet<(OsString, String)>>> = LazyLock::new(Mutex::default);
+    let known = (path, program.to_owned());
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if found.contains(&known) {
+        return Ok(());
+    }
+    let folders: Vec<PathBuf> = env::split_paths(&known.0).collect();
     if folders.iter().any(|folder| folder.join(program).is_file()) {
+        found.insert(known);
         return Ok(());
     }
     let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);

@@ -103,7 +103,7 @@ impl Reporter for Bars {
             }
             Event::StepDone { step, report } => self.end(&mut state, step, &words::done(report)),
             Event::StepRetried { step, retry, retries, wait, failure } => {
-                self.pause(&mut state, step, &words::retried(*retry, *retries, *wait, failure))
+                self.pause(&mut state, step, &words::retried(*retry, *retries, *wait, failure));
             }
             Event::StepFailed { step, .. } => self.end(&mut state, step, "FAILED"),
             Event::StepSkipped { step, because } => {

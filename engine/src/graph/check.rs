@@ -1,6 +1,8 @@
 //! From a parsed pipeline to a checked graph: every name, kind, column and parameter, before anything runs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use petgraph::algo::{kosaraju_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -21,6 +23,7 @@ use crate::stage::{Contract, DATASET, Declare, Output, Port, Resolution, Resolve
 pub fn check(spec: &Spec, stages: &[&'static Stage], index: &StatIndex) -> Result<Graph, SpecError> {
     let mut checker = Checker {
         spec,
+        base: spec.base(),
         stages,
         index,
         wrong: Vec::new(),
@@ -40,12 +43,13 @@ pub fn check(spec: &Spec, stages: &[&'static Stage], index: &StatIndex) -> Resul
         text: spec.text.clone(),
         steps: checker.steps,
         left_out: spec.left_out.clone(),
-        families: spec.families.clone(),
+        families: Arc::clone(&spec.families),
     })
 }
 
 pub(super) struct Checker<'a> {
     pub(super) spec: &'a Spec,
+    base: PathBuf,
     stages: &'a [&'static Stage],
     index: &'a StatIndex,
     pub(super) wrong: Vec<Diagnostic>,
@@ -206,8 +210,7 @@ impl<'a> Checker<'a> {
         params: &Value,
         inputs: &BTreeMap<String, Vec<Shape>>,
     ) -> Result<(Contract, Option<Resolution>), Problem> {
-        let base = self.spec.base();
-        let context = ResolveContext { params, base: &base, index: self.index };
+        let context = ResolveContext { params, base: &self.base, index: self.index };
         let resolution = stage.resolve.map(|resolve| resolve(&context)).transpose()?;
         let mut contract = (stage.declare)(&Declare { params, inputs, resolution: resolution.as_ref() })?;
         contract.notes.extend(resolution.iter().flat_map(|resolution| resolution.notes.clone()));

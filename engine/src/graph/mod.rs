@@ -6,6 +6,7 @@ mod replicate;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -31,7 +32,7 @@ pub struct Graph {
     /// Steps that are not there because their `when` is false.
     pub left_out: Vec<LeftOutStep>,
     /// The steps as the file has them, with the instances of their matrices.
-    pub families: Families,
+    pub families: Arc<Families>,
 }
 
 /// A checked step.

@@ -1,13 +1,12 @@
 //! What the ports of a step are fed: the text of references, and which steps they mean.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::matrix::{Families, bracket};
 use super::parse::Parser;
+use super::places::Places;
 use super::selector::Selector;
 use super::substitute::Scope;
 use super::{InputSpec, Reference, Span};
@@ -70,7 +69,7 @@ impl Parser<'_> {
 
     fn reference(&mut self, label: Option<&str>, value: &Spanned<DeValue<'_>>, scope: &Scope<'_>) -> Option<Written> {
         let span = value.span();
-        let text = self.value(value, "", scope, &mut BTreeMap::new());
+        let text = self.value(value, "", scope, &mut Places::default());
         let Value::String(text) = text else {
             self.complain(&span, "an input names a step", Some("write \"step\" or \"step.port\"".to_owned()));
             return None;

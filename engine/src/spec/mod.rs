@@ -6,18 +6,20 @@ mod diagnostic;
 mod inputs;
 pub mod matrix;
 mod parse;
+mod places;
 pub mod selector;
 pub mod settings;
 mod steps;
 pub(crate) mod substitute;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 pub use diagnostic::{Diagnostic, SpecError, SpecText};
+pub use places::Places;
 
 use crate::problem::Subject;
 use matrix::{Families, Values};
@@ -40,7 +42,7 @@ pub struct Spec {
     /// Steps in the order they are written, those of a matrix one by one.
     pub steps: Vec<StepSpec>,
     /// The steps as the file has them, by name.
-    pub families: Families,
+    pub families: Arc<Families>,
     /// Steps whose `when` is false.
     pub left_out: Vec<LeftOutStep>,
 }
@@ -79,8 +81,8 @@ pub struct StepSpec {
     pub settings: StepSettings,
     /// Which of its replicates it is.
     pub replicate: Option<u32>,
-    /// Where each value stands, by dotted path (`phases.0.name`).
-    pub spans: BTreeMap<String, Span>,
+    /// Where each value stands.
+    pub places: Places,
 }
 
 /// What one port is fed.
@@ -153,7 +155,7 @@ impl StepSpec {
     pub fn span_of(&self, subject: &Subject) -> Span {
         match subject {
             Subject::Step => self.span.clone(),
-            Subject::Param(_) => span_in(&self.spans, subject).unwrap_or_else(|| self.span.clone()),
+            Subject::Param(path) => self.places.around(path).unwrap_or(&self.span).clone(),
             Subject::Input(port) => self
                 .inputs
                 .iter()
@@ -165,18 +167,6 @@ impl StepSpec {
     /// Whether the file mentions the parameter that a problem is about, or the problem is not about one.
     #[must_use]
     pub fn mentions(&self, subject: &Subject) -> bool {
-        !matches!(subject, Subject::Param(path) if !self.spans.contains_key(path.split('.').next().unwrap_or(path)))
-    }
-}
-
-/// Where a parameter stands, or the nearest around it that the file mentions.
-fn span_in(spans: &BTreeMap<String, Span>, subject: &Subject) -> Option<Span> {
-    let Subject::Param(path) = subject else { return None };
-    let mut path = path.as_str();
-    loop {
-        if let Some(span) = spans.get(path) {
-            return Some(span.clone());
-        }
-        path = path.rsplit_once('.')?.0;
+        !matches!(subject, Subject::Param(path) if self.places.get(path.split('.').next().unwrap_or(path)).is_none())
     }
 }

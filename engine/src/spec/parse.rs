@@ -1,12 +1,13 @@
 //! TOML text to [`Spec`].
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::places::Places;
 use super::steps::Steps;
 use super::substitute::{Scope, substitute};
 use super::{Diagnostic, Overrides, Span, Spec, SpecError, SpecText};
@@ -37,7 +38,7 @@ pub(super) fn parse(text: SpecText, overrides: &Overrides) -> Result<Spec, SpecE
     let steps = parser.steps(top, &params);
     if parser.wrong.is_empty() {
         let (profile, Steps { steps, families, left_out }) = (overrides.profile.clone(), steps);
-        Ok(Spec { name, params, profile, steps, families, left_out, text })
+        Ok(Spec { name, params, profile, steps, families: Arc::new(families), left_out, text })
     } else {
         Err(SpecError::wrong(parser.wrong))
     }
@@ -127,7 +128,7 @@ impl Parser<'_> {
 
     /// A value without references, as in `[params]`.
     fn plain(&mut self, value: &Spanned<DeValue<'_>>) -> Value {
-        self.convert(value, "", None, &mut BTreeMap::new(), 0)
+        self.convert(value, "", None, &mut Places::default(), 0)
     }
 
     /// A value with references, its places noted under dotted paths.
@@ -136,9 +137,9 @@ impl Parser<'_> {
         value: &Spanned<DeValue<'_>>,
         path: &str,
         scope: &Scope<'_>,
-        spans: &mut BTreeMap<String, Span>,
+        places: &mut Places,
     ) -> Value {
-        self.convert(value, path, Some(scope), spans, 0)
+        self.convert(value, path, Some(scope), places, 0)
     }
 
     fn convert(
@@ -146,11 +147,11 @@ impl Parser<'_> {
         value: &Spanned<DeValue<'_>>,
         path: &str,
         scope: Option<&Scope<'_>>,
-        spans: &mut BTreeMap<String, Span>,
+        places: &mut Places,
         depth: usize,
     ) -> Value {
         let span = value.span();
-        spans.insert(path.to_owned(), span.clone());
+        places.note(path, span.clone());
         if depth > MAX_DEPTH {
             self.complain(&span, "nested too deeply", None);
             return Value::Null;
@@ -175,7 +176,7 @@ impl Parser<'_> {
                 items
                     .iter()
                     .enumerate()
-                    .map(|(at, item)| self.convert(item, &join(path, &at.to_string()), scope, spans, depth + 1))
+                    .map(|(at, item)| self.convert(item, &join(path, &at.to_string()), scope, places, depth + 1))
                     .collect(),
             ),
             DeValue::Table(table) => Value::Object(
@@ -183,7 +184,7 @@ impl Parser<'_> {
                     .iter()
                     .map(|(key, item)| {
                         let key = key.get_ref().to_string();
-                        let item = self.convert(item, &join(path, &key), scope, spans, depth + 1);
+                        let item = self.convert(item, &join(path, &key), scope, places, depth + 1);
                         (key, item)
                     })
                     .collect(),

@@ -1,6 +1,6 @@
 //! `[steps.NAME]`: its settings, the instances of its matrix, and which of them its `when` leaves out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -9,11 +9,12 @@ use toml::de::{DeTable, DeValue};
 use super::inputs::WrittenInput;
 use super::matrix::{Axis, Families, Family, Instance, MAX_INSTANCES, Values, instance_name};
 use super::parse::Parser;
+use super::places::Places;
 use super::settings::{self, StepSettings};
 use super::substitute::Scope;
 use super::{LeftOutStep, Span, StepSpec};
 use crate::expression::Expression;
-use crate::problem::Problem;
+use crate::problem::{Problem, Subject};
 
 /// The variable that counts replicates.
 const REPLICATE: &str = "replicate";
@@ -39,7 +40,7 @@ struct Written<'a> {
     table: &'a DeTable<'a>,
     stage: (String, Span),
     /// Where its matrix and replicates stand.
-    spans: BTreeMap<String, Span>,
+    places: Places,
 }
 
 impl Parser<'_> {
@@ -57,8 +58,8 @@ impl Parser<'_> {
         let mut room = MAX_INSTANCES;
         for (key, value) in written {
             let Some(step) = self.written(key.get_ref(), &key.span(), value) else { continue };
-            let Some((axes, spans)) = self.axes(step.table, params) else { continue };
-            let step = Written { spans, ..step };
+            let Some((axes, places)) = self.axes(step.table, params) else { continue };
+            let step = Written { places, ..step };
             let mut family = Family::new(axes);
             if self.fits(&step, &family, &mut room) {
                 inputs.extend(self.instances(&step, &mut family, params, &mut all));
@@ -94,58 +95,54 @@ impl Parser<'_> {
             return None;
         };
         let stage = (stage_name.to_owned(), stage.span());
-        Some(Written { name, span: span.clone(), table, stage, spans: BTreeMap::new() })
+        Some(Written { name, span: span.clone(), table, stage, places: Places::default() })
     }
 
     /// The variables of a step, in the order written, and where they stand; `None` if they are wrong.
-    fn axes(
-        &mut self,
-        table: &DeTable<'_>,
-        params: &Map<String, Value>,
-    ) -> Option<(Vec<Axis>, BTreeMap<String, Span>)> {
-        let mut spans = BTreeMap::new();
+    fn axes(&mut self, table: &DeTable<'_>, params: &Map<String, Value>) -> Option<(Vec<Axis>, Places)> {
+        let mut places = Places::default();
         let mut given = Map::new();
         let none = Values::new();
         let scope = Scope::new(params, &none);
         for name in OF_FAMILY {
             if let Some(value) = table.get(name) {
-                given.insert(name.to_owned(), self.value(value, name, &scope, &mut spans));
+                given.insert(name.to_owned(), self.value(value, name, &scope, &mut places));
             }
         }
         let settings = match StepSettings::read(&Value::Object(given)) {
             Ok(settings) => settings,
             Err(problems) => {
-                problems.into_iter().for_each(|problem| self.complain_in(&(0..0), &spans, problem));
+                problems.into_iter().for_each(|problem| self.complain_in(&(0..0), &places, problem));
                 return None;
             }
         };
         let mut axes: Vec<Axis> = Vec::new();
         for (name, values) in settings.matrix {
             let key = table.get("matrix").and_then(|matrix| matrix.get_ref().as_table()?.get_key_value(name.as_str()));
-            let span = key.map_or_else(|| spans["matrix"].clone(), |(key, _)| key.span());
+            let span = key.map(|(key, _)| key.span()).or_else(|| places.get("matrix").cloned()).unwrap_or_default();
             let Value::Array(values) = values else { continue };
             let axis = Axis::new(name, values, span);
-            self.check_values(&axis, &spans);
+            self.check_values(&axis, &places);
             axes.push(axis);
         }
         axes.sort_by_key(|axis| axis.span.start);
         if let Some(count) = settings.replicates {
-            let span = spans["replicates"].clone();
+            let span = places.get("replicates").cloned().unwrap_or_default();
             if axes.iter().any(|axis| axis.name == REPLICATE) {
                 self.complain(&span, "`replicates` makes a variable `replicate`, and the matrix has one", None);
             }
             axes.push(Axis::new(REPLICATE.to_owned(), (0..count).map(Value::from).collect(), span));
         }
-        Some((axes, spans))
+        Some((axes, places))
     }
 
     /// Checks that no two values of a variable are alike.
-    fn check_values(&mut self, axis: &Axis, spans: &BTreeMap<String, Span>) {
+    fn check_values(&mut self, axis: &Axis, places: &Places) {
         if let Some(at) = axis.twice() {
             let (name, value) = (&axis.name, &axis.values[at]);
             let message = format!("{value} stands twice in `matrix.{name}`");
             let problem = Problem::param(format!("matrix.{name}.{at}"), message).help("each value makes one step");
-            self.complain_in(&(0..0), spans, problem);
+            self.complain_in(&(0..0), places, problem);
         }
     }
 
@@ -160,7 +157,7 @@ impl Parser<'_> {
             return true;
         }
         let steps = count.map_or_else(|| "too many".to_owned(), |count| count.to_string());
-        let span = step.spans.get("matrix").or_else(|| step.spans.get("replicates")).unwrap_or(&step.span);
+        let span = step.places.get("matrix").or_else(|| step.places.get("replicates")).unwrap_or(&step.span);
         let message =
             format!("`{}` would be {steps} steps; the matrices of a pipeline make {MAX_INSTANCES} at most", step.name);
         self.complain(span, message, None);
@@ -185,7 +182,7 @@ impl Parser<'_> {
                 Some(when) => all.left_out.push(when),
                 None => {
                     inputs.push(fed);
-                    let replicate = step.spans.get("replicates").and_then(|_| replicate(&values));
+                    let replicate = step.places.get("replicates").and_then(|_| replicate(&values));
                     all.steps.push(StepSpec { values: values.clone(), replicate, ..made });
                 }
             }
@@ -202,23 +199,21 @@ impl Parser<'_> {
 
     fn instance(&mut self, step: &Written<'_>, name: &str, scope: &Scope<'_>) -> (StepSpec, Vec<WrittenInput>) {
         let inputs = step.table.get("inputs").map_or_else(Vec::new, |value| self.inputs(value, scope));
-        let keep = |(path, _): &(&String, &Span)| OF_FAMILY.contains(&path.as_str());
-        let mut spans: BTreeMap<String, Span> =
-            step.spans.iter().filter(keep).map(|(path, span)| (path.clone(), span.clone())).collect();
+        let mut places = step.places.only(&OF_FAMILY);
         let (mut params, mut given) = (Map::new(), Map::new());
         for (key, value) in step.table {
             let path = key.get_ref().as_ref();
             if STRUCTURE.contains(&path) || OF_FAMILY.contains(&path) {
                 continue;
             }
-            let value = self.value(value, path, scope, &mut spans);
+            let value = self.value(value, path, scope, &mut places);
             // A mistake in the name is shown at the name, one in the value at the value.
-            spans.insert(format!("{path}="), key.span());
+            places.note(format!("{path}="), key.span());
             let values = if settings::names().iter().any(|name| name == path) { &mut given } else { &mut params };
             values.insert(path.to_owned(), value);
         }
         let settings = StepSettings::read(&Value::Object(given)).unwrap_or_else(|problems| {
-            problems.into_iter().for_each(|problem| self.complain_in(&step.span, &spans, problem));
+            problems.into_iter().for_each(|problem| self.complain_in(&step.span, &places, problem));
             StepSettings::default()
         });
         let made = StepSpec {
@@ -232,14 +227,14 @@ impl Parser<'_> {
             params: Value::Object(params),
             settings,
             replicate: None,
-            spans,
+            places,
         };
         (made, inputs)
     }
 
     /// Why a step does not exist, if it does not.
     fn exists(&mut self, step: &Written<'_>, made: &StepSpec, scope: &Scope<'_>) -> Option<LeftOutStep> {
-        let span = made.spans.get("when").unwrap_or(&step.span);
+        let span = made.places.get("when").unwrap_or(&step.span);
         let (text, truth) = match &made.settings.when {
             Value::String(text) => {
                 let parsed = Expression::parse(text).map_err(|message| (message, None));
@@ -264,9 +259,11 @@ impl Parser<'_> {
     }
 
     /// A complaint about a setting; `otherwise` is where the step stands.
-    fn complain_in(&mut self, otherwise: &Span, spans: &BTreeMap<String, Span>, problem: Problem) {
-        let span = super::span_in(spans, &problem.subject).unwrap_or_else(|| otherwise.clone());
-        self.complain(&span, problem.message, problem.help);
+    fn complain_in(&mut self, otherwise: &Span, places: &Places, problem: Problem) {
+        let Subject::Param(path) = &problem.subject else {
+            return self.complain(otherwise, problem.message, problem.help);
+        };
+        self.complain(places.around(path).unwrap_or(otherwise), problem.message, problem.help);
     }
 }
 

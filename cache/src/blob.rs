@@ -30,10 +30,10 @@ impl Blob {
     /// Reads the whole object and checks it against its digest.
     ///
     /// # Errors
-    /// When the file is gone or cannot be read; `InvalidData` when the bytes are not those the digest names, `UnexpectedEof` when
-    /// some are missing.
+    /// When the file cannot be read; `InvalidData` when the bytes are not those the digest names, `UnexpectedEof` when some are
+    /// missing, or the file is gone.
     pub fn read(&self) -> io::Result<Vec<u8>> {
-        let file = File::open(&self.path)?;
+        let file = self.open()?;
         let end = self.offset.checked_add(self.len).filter(|end| file.metadata().is_ok_and(|meta| *end <= meta.len()));
         // A damaged index may tell any length.
         let len = end.and_then(|_| usize::try_from(self.len).ok()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -50,7 +50,7 @@ impl Blob {
     /// # Errors
     /// As [`Blob::read`], and when the file cannot be written.
     pub fn copy_to(&self, target: &Path) -> io::Result<()> {
-        let source = File::open(&self.path)?;
+        let source = self.open()?;
         let mut out = File::create(target)?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; PIECE];
@@ -63,6 +63,15 @@ impl Blob {
             done += len as u64;
         }
         if hasher.finalize().as_bytes() == self.digest.bytes() { Ok(()) } else { Err(self.damaged()) }
+    }
+
+    fn open(&self) -> io::Result<File> {
+        File::open(&self.path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                io::Error::new(io::ErrorKind::UnexpectedEof, format!("object {} is gone", self.digest))
+            }
+            _ => error,
+        })
     }
 
     fn damaged(&self) -> io::Error {

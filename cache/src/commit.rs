@@ -85,6 +85,13 @@ impl Pending {
         Ok(())
     }
 
+    /// Removes a pack that no index was published for: nobody will ever read it.
+    pub(crate) fn remove_unpublished(&mut self) {
+        if let Some(pack) = self.pack.take_if(|_| self.parts == 0) {
+            owner::remove(pack.path());
+        }
+    }
+
     fn pack(&mut self, store: &Store) -> Result<&mut PackWriter, StoreError> {
         if self.pack.is_none() {
             let path = store.root.join("packs").join(format!("{}.pack", owner::unique_name()));

@@ -119,6 +119,13 @@ impl RowMemory {
         Ok(())
     }
 
+    /// Calls `see` with every value remembered.
+    pub fn each(&self, see: &mut dyn FnMut(&[u8])) {
+        let state = self.state();
+        state.segments.iter().flat_map(Segment::entries).for_each(|(_, value)| see(value));
+        state.saving.values().chain(state.fresh.values()).for_each(|value| see(value));
+    }
+
     /// The directory of its segments.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
@@ -163,6 +170,12 @@ pub(crate) fn write_merged(directory: &Path, aside: &Path) -> Result<Option<Writ
     let name = directory.join(write_segment(aside, entries)?);
     let replaces = segments.iter().map(|segment| segment.path.clone()).filter(|path| *path != name).collect();
     Ok(Some(Written { name, replaces }))
+}
+
+/// Whether these are the bytes of the segment at `path`.
+pub(crate) fn is_whole_segment(path: &Path, bytes: &[u8]) -> bool {
+    let name = format!("{}.rows", Digest::of(bytes));
+    bytes.starts_with(HEADER) && path.file_name().is_some_and(|found| found.to_string_lossy() == name)
 }
 
 impl Written {

@@ -1,7 +1,8 @@
 //! Who owns a temporary name: a process of a machine since a boot, so that what the dead left can be told from what the living use.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -30,13 +31,21 @@ pub(crate) fn sweep(directory: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Sets the times of a file to now, by the clock of its file system.
+pub(crate) fn touch(path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    Ok(utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty())?)
+}
+
 /// Removes a file or a whole directory, as far as that is possible.
 pub(crate) fn remove(path: &Path) {
     // What cannot be removed now is an orphan for the next sweep.
     let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }
 
-fn is_orphan(path: &PathBuf) -> bool {
+/// Whether the owner of a temporary name is dead.
+pub(crate) fn is_orphan(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut parts = name.split('-');
     let (Some(owner), Some(pid), Some(start)) = (parts.next(), parts.next(), parts.next()) else { return false };

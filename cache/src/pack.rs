@@ -81,7 +81,9 @@ impl Index {
         if !map.starts_with(HEADER) || !(map.len() - HEADER.len()).is_multiple_of(ENTRY) {
             return Ok(None);
         }
-        Ok(Some(Self { map, pack: pack_of(path).into() }))
+        let pack = pack_of(path);
+        // A collection removes the pack before its index.
+        Ok(pack.exists().then(|| Self { map, pack: pack.into() }))
     }
 
     fn len(&self) -> usize {
@@ -132,7 +134,8 @@ pub(crate) fn index_files(directory: &Path) -> Result<Vec<PathBuf>, StoreError> 
         .collect())
 }
 
-fn pack_of(index: &Path) -> PathBuf {
+/// The pack that an index is of.
+pub(crate) fn pack_of(index: &Path) -> PathBuf {
     let name = index.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.split('.').next().unwrap_or_default();
     index.with_file_name(format!("{stem}.pack"))

@@ -8,6 +8,7 @@
 //! rows/KEY/*.rows        row memory
 //! checkpoints/KEY/N      what an unfinished execution left
 //! runs/*.jsonl           run logs
+//! pins/NAME              what must stay, whatever else is removed
 //! index/                 the stat index of each host (can be rebuilt)
 //! damaged/               what failed its check, kept for a look
 //! tmp/OWNER/             what a living process is writing
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::action::ActionRecord;
 use crate::commit::Pending;
@@ -28,7 +29,7 @@ use crate::memory::RowMemory;
 use crate::{Blob, Digest, Key, StatIndex, owner, pack};
 
 const FORMAT: &str = "pipe-store/1";
-const DIRECTORIES: [&str; 8] = ["objects", "packs", "actions", "rows", "checkpoints", "runs", "index", "tmp"];
+const DIRECTORIES: [&str; 9] = ["objects", "packs", "actions", "rows", "checkpoints", "runs", "pins", "index", "tmp"];
 
 /// What an unfinished execution left.
 #[derive(Clone, Debug)]
@@ -123,7 +124,9 @@ impl Store {
             Ok(bytes) => Ok(bytes),
             Err(error) if is_damage(&error) => {
                 self.set_aside(&blob);
-                Err(StoreError::Damaged { digest: *digest, path: blob.path.to_path_buf() })
+                // A collection may have moved it to another pack.
+                let elsewhere = self.locate(digest)?.and_then(|blob| blob.read().ok());
+                elsewhere.ok_or_else(|| StoreError::Damaged { digest: *digest, path: blob.path.to_path_buf() })
             }
             Err(error) => Err(error).context("read", &blob.path),
         }
@@ -135,10 +138,18 @@ impl Store {
     /// When they cannot be written.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if self.locate(&digest)?.is_none() {
+        if !self.has(&digest)? {
             self.pending().put(self, digest, bytes)?;
         }
         Ok(digest)
+    }
+
+    /// Whether an object is there to be relied on: notes that it is used, so that no collection takes it away.
+    fn has(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(match self.locate(digest)? {
+            Some(blob) => note_use(&blob.path).is_ok(),
+            None => false,
+        })
     }
 
     /// Stores the content of a file. A large file of a scratch directory is taken over by a link, any other is copied.
@@ -154,7 +165,7 @@ impl Store {
         let mut hasher = blake3::Hasher::new();
         hasher.update_mmap_rayon(path).context("read", path)?;
         let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
-        if self.locate(&digest)?.is_none() {
+        if !self.has(&digest)? {
             self.pending().put_large(self, digest, path, len)?;
         }
         Ok((digest, len))
@@ -174,7 +185,11 @@ impl Store {
             bytes => bytes.context("read", &path)?,
         };
         match decode_record(&bytes).filter(|record: &ActionRecord| record.key == *key) {
-            Some(record) => Ok(Some(record)),
+            Some(record) => {
+                // A store that cannot be written to is read all the same.
+                let _ = note_use(&path);
+                Ok(Some(record))
+            }
             None => {
                 self.quarantine(&path);
                 Ok(None)
@@ -332,8 +347,14 @@ impl Store {
             return Ok(false);
         }
         packs.seen = changed;
+        let files = pack::index_files(&directory)?;
+        if packs.files.iter().any(|known| !files.contains(known)) {
+            // Some were merged into others, or collected.
+            packs.files.clear();
+            packs.indexes.clear();
+        }
         let before = packs.indexes.len();
-        for file in pack::index_files(&directory)? {
+        for file in files {
             if !packs.files.contains(&file) {
                 // One that vanished was merged into another by its owner; that one is listed too, or will be next time.
                 if let Ok(Some(index)) = pack::Index::open(&file) {
@@ -346,7 +367,7 @@ impl Store {
     }
 
     /// Takes a damaged object out of use: a large one by moving it, a packed one by moving the indexes that name its pack.
-    fn set_aside(&self, blob: &Blob) {
+    pub(crate) fn set_aside(&self, blob: &Blob) {
         if blob.path.starts_with(self.root.join("objects")) {
             return self.quarantine(&blob.path);
         }
@@ -373,7 +394,8 @@ impl Store {
         }
     }
 
-    fn quarantine(&self, path: &Path) {
+    /// Moves a file out of use, where it can be looked at.
+    pub(crate) fn quarantine(&self, path: &Path) {
         let damaged = self.root.join("damaged");
         let name = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('/', "-");
         // A store that cannot be written to keeps the entry, and every reader sees the damage again.
@@ -383,6 +405,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        self.pending().remove_unpublished();
         owner::remove(&self.own);
     }
 }
@@ -416,6 +439,12 @@ fn fan_out(directory: &Path, name: &str) -> PathBuf {
     directory.join(&name[..2]).join(&name[2..])
 }
 
+/// Notes that a file is used now, unless that was noted in the last minute.
+fn note_use(path: &Path) -> std::io::Result<()> {
+    let used = fs::metadata(path)?.modified()?;
+    if used.elapsed().is_ok_and(|age| age < Duration::from_secs(60)) { Ok(()) } else { owner::touch(path) }
+}
+
 fn is_damage(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }
@@ -430,7 +459,7 @@ pub(crate) fn encode_record<T: serde::Serialize>(record: &T) -> Vec<u8> {
     bytes
 }
 
-fn decode_record<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+pub(crate) fn decode_record<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let body = bytes.len().checked_sub(65)?;
     let (json, check) = bytes.split_at(body);
     (Digest::of(json).to_string().as_bytes() == &check[..64]).then(|| serde_json::from_slice(json).ok())?

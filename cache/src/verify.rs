@@ -1,0 +1,232 @@
+//! Checking a store: every byte against the digest that names it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Context, StoreError};
+use crate::inventory::{fanned, files, list_names};
+use crate::memory::is_whole_segment;
+use crate::pack::{Entry, Index, index_files, pack_of};
+use crate::store::decode_record;
+use crate::{ActionRecord, Blob, Digest, Key, Store};
+
+/// Bytes of a pack that are checked at a time.
+const STRETCH: u64 = 64 << 20;
+
+/// A part of a store that is checked by itself.
+#[derive(Clone, Debug)]
+pub struct Part {
+    what: What,
+    path: PathBuf,
+    len: u64,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Object(Digest),
+    Packed(Vec<Entry>),
+    Index,
+    Record(Key),
+    Segment,
+    Checkpoint,
+    Pin,
+}
+
+/// What kind of thing is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Damaged {
+    /// An object.
+    Object,
+    /// The index of a pack: the objects it lists cannot be found.
+    Index,
+    /// An action record.
+    Record,
+    /// A segment of row memory.
+    Segment,
+    /// A checkpoint record.
+    Checkpoint,
+    /// A pin.
+    Pin,
+}
+
+impl Damaged {
+    /// The words for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Index => "index of a pack",
+            Self::Record => "action record",
+            Self::Segment => "row memory",
+            Self::Checkpoint => "checkpoint",
+            Self::Pin => "pin",
+        }
+    }
+}
+
+/// Something that is not what its name says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// What.
+    pub what: Damaged,
+    /// The file it lies in.
+    pub path: PathBuf,
+    /// The object, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<Digest>,
+    /// The key, where it is a record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+    #[serde(skip)]
+    place: Option<Entry>,
+}
+
+impl Part {
+    /// Bytes to read.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is nothing to read.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Store {
+    /// Everything that can be checked, in no order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn parts(&self) -> Result<Vec<Part>, StoreError> {
+        let mut parts = Vec::new();
+        for (name, file) in fanned(&self.root.join("objects"))? {
+            parts.extend(name.parse().ok().map(|name| Part {
+                what: What::Object(name),
+                path: file.path,
+                len: file.len,
+            }));
+        }
+        for (name, file) in fanned(&self.root.join("actions"))? {
+            parts.extend(name.parse().ok().map(|key| Part { what: What::Record(key), path: file.path, len: file.len }));
+        }
+        for (directory, what) in [("rows", What::Segment), ("checkpoints", What::Checkpoint)] {
+            for below in list_names(&self.root.join(directory))? {
+                let files = files(&below)?.into_iter();
+                parts.extend(files.map(|file| Part { what: what.clone(), path: file.path, len: file.len }));
+            }
+        }
+        let pins = files(&self.root.join("pins"))?.into_iter();
+        parts.extend(pins.map(|file| Part { what: What::Pin, path: file.path, len: file.len }));
+        for index in index_files(&self.root.join("packs"))? {
+            parts.extend(packed(&index));
+        }
+        Ok(parts)
+    }
+
+    /// Checks one part. What is removed or merged meanwhile is not damaged.
+    ///
+    /// # Errors
+    /// When a file cannot be read although it is there.
+    pub fn check(&self, part: &Part) -> Result<Vec<Damage>, StoreError> {
+        let damage = |what| Damage { what, path: part.path.clone(), object: None, key: None, place: None };
+        let of_record = |what, whole: &dyn Fn(&[u8]) -> bool| match fs::read(&part.path) {
+            Ok(bytes) if whole(&bytes) => Ok(Vec::new()),
+            Ok(_) => Ok(vec![damage(what)]),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error).context("read", &part.path),
+        };
+        match &part.what {
+            What::Object(digest) => {
+                let same = hash(&part.path)?.is_none_or(|found| found == *digest);
+                Ok(if same { Vec::new() } else { vec![Damage { object: Some(*digest), ..damage(Damaged::Object) }] })
+            }
+            What::Packed(entries) => check_packed(&part.path, entries),
+            What::Index => Ok(vec![damage(Damaged::Index)]),
+            What::Record(key) => {
+                let whole =
+                    |bytes: &[u8]| decode_record::<ActionRecord>(bytes).is_some_and(|record| record.key == *key);
+                let found = of_record(Damaged::Record, &whole)?;
+                Ok(found.into_iter().map(|damage| Damage { key: Some(*key), ..damage }).collect())
+            }
+            What::Segment => of_record(Damaged::Segment, &|bytes| is_whole_segment(&part.path, bytes)),
+            What::Checkpoint => {
+                of_record(Damaged::Checkpoint, &|bytes| decode_record::<serde_json::Value>(bytes).is_some())
+            }
+            What::Pin => of_record(Damaged::Pin, &|bytes| decode_record::<serde_json::Value>(bytes).is_some()),
+        }
+    }
+
+    /// Takes something damaged out of use, so that it is made again when it is needed.
+    pub fn repair(&self, damage: &Damage) {
+        match (damage.object, damage.place) {
+            (Some(digest), Some(place)) => {
+                let path = damage.path.as_path().into();
+                self.set_aside(&Blob { digest, path, offset: place.offset, len: place.len });
+            }
+            _ => self.quarantine(&damage.path),
+        }
+    }
+}
+
+/// The stretches of a pack that an index lists.
+fn packed(index: &Path) -> Vec<Part> {
+    let pack = pack_of(index);
+    let len = fs::metadata(index).map_or(0, |meta| meta.len());
+    let mut entries: Vec<Entry> = match Index::open(index) {
+        Ok(Some(index)) => index.entries().collect(),
+        // Without its pack an index counts for nothing.
+        Ok(None) if pack.exists() => return vec![Part { what: What::Index, path: index.to_owned(), len }],
+        _ => return Vec::new(),
+    };
+    entries.sort_by_key(|entry| entry.offset);
+    let mut parts: Vec<Part> = Vec::new();
+    for entry in entries {
+        match parts.last_mut() {
+            Some(Part { what: What::Packed(some), len, .. }) if *len < STRETCH => {
+                some.push(entry);
+                *len += entry.len;
+            }
+            _ => parts.push(Part { what: What::Packed(vec![entry]), path: pack.clone(), len: entry.len }),
+        }
+    }
+    parts
+}
+
+fn check_packed(pack: &Path, entries: &[Entry]) -> Result<Vec<Damage>, StoreError> {
+    let file = match File::open(pack) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        file => file.context("open", pack)?,
+    };
+    let mut damage = Vec::new();
+    for entry in entries {
+        let mut bytes = vec![0; usize::try_from(entry.len).unwrap_or(0)];
+        let whole = match file.read_exact_at(&mut bytes, entry.offset) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => false,
+            read => read.context("read", pack).map(|()| Digest::of(&bytes) == entry.digest)?,
+        };
+        if !whole {
+            let (what, path) = (Damaged::Object, pack.to_owned());
+            damage.push(Damage { what, path, object: Some(entry.digest), key: None, place: Some(*entry) });
+        }
+    }
+    Ok(damage)
+}
+
+/// The digest of a file; `None` if it is gone.
+fn hash(path: &Path) -> Result<Option<Digest>, StoreError> {
+    let mut hasher = blake3::Hasher::new();
+    match hasher.update_mmap(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        result => {
+            result.context("read", path)?;
+            Ok(Some(Digest::from_bytes(*hasher.finalize().as_bytes())))
+        }
+    }
+}

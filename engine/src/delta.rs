@@ -86,8 +86,13 @@ impl ChunkDelta {
     /// When it is missing or damaged.
     pub fn load(store: &Store, digest: &Digest) -> Result<Self, Failure> {
         let bytes = store.read(digest).map_err(store_failure)?;
-        let body = bytes.strip_prefix(HEADER).ok_or_else(|| Failure::internal(format!("{digest} is not a delta")))?;
-        postcard::from_bytes(body).map_err(|error| Failure::internal(format!("{digest} is not a delta: {error}")))
+        Self::decode(&bytes).ok_or_else(|| Failure::internal(format!("{digest} is not a delta")))
+    }
+
+    /// Reads the bytes of a delta; `None` if they are none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes.strip_prefix(HEADER)?).ok()
     }
 }
 

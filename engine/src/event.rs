@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipe_cache::{Digest, Key};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::origin::Origin;
 use crate::problem::Failure;
 use crate::step::Level;
 
@@ -25,6 +26,8 @@ pub enum Event {
         pipeline: String,
         /// The steps it covers, in order.
         steps: Vec<String>,
+        /// Where it came from.
+        origin: Box<Origin>,
     },
     /// A step begins to execute.
     StepStarted {
@@ -110,6 +113,8 @@ pub enum Event {
         failed: usize,
         /// Seconds from start to end.
         seconds: f64,
+        /// Whether the user ended it.
+        interrupted: bool,
     },
 }
 
@@ -133,7 +138,7 @@ pub struct StepReport {
 }
 
 /// What became of the rows a step saw.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowCounts {
     /// Rows that came in.
     pub total: u64,
@@ -145,10 +150,10 @@ pub struct RowCounts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved: Option<u64>,
     /// Rows dropped, by reason.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped: BTreeMap<String, u64>,
     /// Rows that failed, by class.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, u64>,
 }
 
@@ -163,6 +168,7 @@ pub struct Events<'a> {
     reporter: &'a dyn Reporter,
     log: Option<Mutex<File>>,
     run: String,
+    origin: Origin,
 }
 
 impl<'a> Events<'a> {
@@ -170,19 +176,31 @@ impl<'a> Events<'a> {
     #[must_use]
     pub fn new(reporter: &'a dyn Reporter, directory: &Path, run: &str) -> Self {
         let log = File::create(log_path(directory, run)).ok().map(Mutex::new);
-        Self { reporter, log, run: run.to_owned() }
+        Self { reporter, log, run: run.to_owned(), origin: Origin::default() }
+    }
+
+    /// The same, saying where the run came from.
+    #[must_use]
+    pub fn with_origin(self, origin: Origin) -> Self {
+        Self { origin, ..self }
     }
 
     /// Events that are kept nowhere.
     #[must_use]
     pub fn silent(reporter: &'a dyn Reporter) -> Self {
-        Self { reporter, log: None, run: String::new() }
+        Self { reporter, log: None, run: String::new(), origin: Origin::default() }
     }
 
     /// The name of the run.
     #[must_use]
     pub fn run(&self) -> &str {
         &self.run
+    }
+
+    /// Where the run came from.
+    #[must_use]
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Tells an event.

@@ -46,6 +46,11 @@ impl Credentials {
     pub fn get(&self, name: &str) -> Option<&Secret> {
         self.0.get(name)
     }
+
+    /// Those that must never be shown: all but addresses.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.0.iter().filter(|(name, _)| !name.ends_with("_ENDPOINT")).map(|(_, secret)| secret)
+    }
 }
 
 /// A row that a source could not read.

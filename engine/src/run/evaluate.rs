@@ -11,7 +11,7 @@ use crate::cell::ColumnType;
 use crate::column::Column;
 use crate::dataset::load_column;
 use crate::event::StepReport;
-use crate::graph::{Graph, Step};
+use crate::graph::{Edge, Graph, Step};
 use crate::params::semantic;
 use crate::problem::Failure;
 use crate::recipe::{self, KnownInput};
@@ -116,18 +116,26 @@ pub fn find(step: &Step, prepared: &Prepared, store: &Store) -> Result<Option<St
     Ok(Some(StepResult { measures: record.measures, ..result(step, prepared, outputs, report) }))
 }
 
-/// The inputs with what a recipe needs to know of them.
-pub fn known<'a>(step: &'a Step, inputs: &'a [Artifact]) -> Vec<KnownInput<'a>> {
-    step.inputs
+/// The recipe of a step as far as its inputs are known: without the lines of the others, and without lineage.
+#[must_use]
+pub fn partial_recipe(step: &Step, inputs: &[Option<Artifact>], device: &str) -> String {
+    let known: Vec<KnownInput<'_>> = step
+        .inputs
         .iter()
         .zip(inputs)
-        .map(|(edge, artifact)| KnownInput {
-            port: &edge.port,
-            label: &edge.label,
-            digest: artifact.digest,
-            manifest: &artifact.manifest,
-        })
-        .collect()
+        .filter_map(|(edge, artifact)| Some((edge, artifact.as_ref()?)))
+        .map(|(edge, artifact)| known_input(edge, artifact))
+        .collect();
+    recipe::step_recipe(step, &known, device)
+}
+
+/// The inputs with what a recipe needs to know of them.
+pub fn known<'a>(step: &'a Step, inputs: &'a [Artifact]) -> Vec<KnownInput<'a>> {
+    step.inputs.iter().zip(inputs).map(|(edge, artifact)| known_input(edge, artifact)).collect()
+}
+
+fn known_input<'a>(edge: &'a Edge, artifact: &'a Artifact) -> KnownInput<'a> {
+    KnownInput { port: &edge.port, label: &edge.label, digest: artifact.digest, manifest: &artifact.manifest }
 }
 
 /// What a step gave, as its descendants and the user see it.

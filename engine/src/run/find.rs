@@ -6,7 +6,7 @@ use super::evaluate::{Prepared, find, lineage, prepare};
 use super::step::{LeftOut, rows_left_out};
 use super::{Artifact, Context, StepResult};
 use crate::artifact::store_failure;
-use crate::graph::{Graph, Step};
+use crate::graph::{Edge, Graph, Step};
 use crate::problem::Failure;
 use crate::step::Ancestor;
 
@@ -30,28 +30,44 @@ impl Found {
     }
 }
 
+/// Where a step of a pipeline stands.
+pub struct Standing {
+    /// What its inputs hold, in the order of its edges; `None` where that is not known before another step has run.
+    pub inputs: Vec<Option<Artifact>>,
+    /// Its recipe, where every input is known.
+    pub recipe: Option<String>,
+    /// Its result, where it is there.
+    pub found: Option<Found>,
+}
+
 /// The results of a pipeline as it stands; `None` for steps that have none.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn find_all(graph: &Graph, context: &Context<'_>) -> Result<Vec<Option<Found>>, Failure> {
-    let mut found: Vec<Option<Found>> = Vec::new();
+    Ok(survey(graph, context)?.into_iter().map(|standing| standing.found).collect())
+}
+
+/// Where every step of a pipeline stands.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn survey(graph: &Graph, context: &Context<'_>) -> Result<Vec<Standing>, Failure> {
+    let mut standings: Vec<Standing> = Vec::new();
     for (at, step) in graph.steps.iter().enumerate() {
-        let inputs: Option<Vec<Artifact>> = step
-            .inputs
-            .iter()
-            .map(|edge| found[edge.step].as_ref()?.result.outputs.get(&edge.output).cloned())
-            .collect();
-        found.push(match inputs {
-            Some(inputs) => {
-                let lineage =
-                    lineage(graph, at, |from| found[from].as_ref().map(|found| found.result.ancestor.clone()));
-                find_one(step, &inputs, lineage, context)?
+        let output = |edge: &Edge| standings[edge.step].found.as_ref()?.result.outputs.get(&edge.output).cloned();
+        let inputs: Vec<Option<Artifact>> = step.inputs.iter().map(output).collect();
+        let known: Option<Vec<Artifact>> = inputs.iter().cloned().collect();
+        let (recipe, found) = match known {
+            Some(known) => {
+                let ancestor = |from: usize| standings[from].found.as_ref().map(|found| found.result.ancestor.clone());
+                find_one(step, &known, lineage(graph, at, ancestor), context)?
             }
-            None => None,
-        });
+            None => (None, None),
+        };
+        standings.push(Standing { inputs, recipe, found });
     }
-    Ok(found)
+    Ok(standings)
 }
 
 fn find_one(
@@ -59,9 +75,10 @@ fn find_one(
     inputs: &[Artifact],
     lineage: Vec<Ancestor>,
     context: &Context<'_>,
-) -> Result<Option<Found>, Failure> {
+) -> Result<(Option<String>, Option<Found>), Failure> {
     let prepared = prepare(step, inputs, lineage, &context.workers.setup().device);
-    let Some(result) = find(step, &prepared, context.store)? else { return Ok(None) };
+    let recipe = Some(prepared.recipe.clone());
+    let Some(result) = find(step, &prepared, context.store)? else { return Ok((recipe, None)) };
     let record = context.store.lookup(&prepared.key).map_err(store_failure)?;
-    Ok(record.map(|record| Found { prepared, result, record }))
+    Ok((recipe, record.map(|record| Found { prepared, result, record })))
 }

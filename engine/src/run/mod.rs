@@ -1,11 +1,13 @@
 //! Running a graph: what a run has, what it gives, and its beginning and end.
 
+mod again;
 mod credentials;
 pub(crate) mod evaluate;
 mod find;
 mod ingest;
 mod judge;
 mod queue;
+mod quiet;
 pub(crate) mod rows;
 mod schedule;
 mod sink;
@@ -31,12 +33,16 @@ use crate::step::Ancestor;
 use crate::worker::client::{Cancel, Workers};
 use schedule::Scheduler;
 
+pub use again::{Again, Difference, Sample, Size, again};
 pub use credentials::missing_credentials;
+pub(crate) use evaluate::BOOKKEEPING;
 pub use evaluate::{Evaluation, Prepared};
-pub use find::{Found, find_all};
+pub use find::{Found, Standing, find_all, survey};
 pub use queue::Limits;
-pub(crate) use rows::{ChunkScan, RowScanner};
+pub(crate) use quiet::Quiet;
+pub(crate) use rows::{ChunkScan, ROW_RECIPE, RowScanner};
 pub use step::LeftOut;
+pub(crate) use transform::DELTA;
 
 /// What a run has at its disposal.
 pub struct Context<'a> {
@@ -115,6 +121,7 @@ pub fn run(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Summary {
         run: context.events.run().to_owned(),
         pipeline: graph.name.clone(),
         steps,
+        origin: Box::new(context.events.origin().clone()),
     });
     let mut scheduler = Scheduler::new(graph, wanted, context);
     scheduler.run();
@@ -129,6 +136,7 @@ pub fn run(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Summary {
         reused: summary.results.len() - executed,
         failed: summary.failures.len() + summary.skipped.len(),
         seconds: started.elapsed().as_secs_f64(),
+        interrupted: summary.interrupted,
     });
     summary
 }

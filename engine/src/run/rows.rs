@@ -30,6 +30,9 @@ const WORKER_BATCH: usize = 256;
 const WINDOW_ROWS: usize = 4096;
 const WINDOW_CHUNKS: usize = 64;
 
+/// The name under which the record of a row step holds the recipe of its rows, whose digest names their memory.
+pub(crate) const ROW_RECIPE: &str = "@rows";
+
 /// Looks up the rows of a step in row memory.
 pub(crate) struct RowScanner<'a> {
     store: &'a Store,
@@ -355,7 +358,7 @@ fn remember(outcome: Outcome, writes: &[(String, ColumnType)], store: &Store) ->
 }
 
 /// Where rows are executed.
-enum Executor<'a> {
+pub(super) enum Executor<'a> {
     /// Dropped in this order: what it runs ends before its directory goes.
     Cpu {
         stage: Box<dyn RowStage>,
@@ -368,7 +371,12 @@ enum Executor<'a> {
 }
 
 impl<'a> Executor<'a> {
-    fn new(step: &'a Step, inputs: &Inputs, schema: &Schema, context: &'a Context<'a>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        step: &'a Step,
+        inputs: &Inputs,
+        schema: &Schema,
+        context: &'a Context<'a>,
+    ) -> Result<Self, Failure> {
         let columns = recipe::row_columns(step);
         let mut types = schema.clone();
         types.0.retain(|name, _| columns.contains(name));
@@ -379,7 +387,7 @@ impl<'a> Executor<'a> {
                 let place = Place {
                     sources: step.resolution.as_ref().map_or(&[], |resolution| &resolution.files),
                     scratch: &scratch.0,
-                    log: Some(&log),
+                    log: log.as_deref(),
                     threads: context.workers.setup().threads,
                 };
                 let stage = load(&Load { params: &step.params, inputs, columns, schema: &types, place })?;
@@ -406,7 +414,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    fn run(
+    pub(super) fn run(
         &self,
         rows: &[Row],
         sink: &dyn Sink,

@@ -9,7 +9,7 @@ use pipe_cache::{ActionRecord, Digest, StatIndex, Store};
 
 use super::evaluate::{BOOKKEEPING, Prepared, known, result};
 use super::sink::StepSink;
-use super::{Artifact, Context, Scratch, StepResult, ingest, rows, table, transform};
+use super::{Artifact, Context, ROW_RECIPE, Scratch, StepResult, ingest, rows, table, transform};
 use crate::artifact::{Manifest, store_failure};
 use crate::build::build;
 use crate::cell::Schema;
@@ -18,19 +18,17 @@ use crate::delta::Why;
 use crate::event::{RowCounts, StepReport};
 use crate::graph::Step;
 use crate::problem::Failure;
+use crate::recipe;
 use crate::source::{BadRow, DatasetOutput, RowSource, SourceContext};
+use crate::source_list::{SOURCES, SourceList};
 use crate::stage::{DATASET, Execute, Reads, Resolution};
-use crate::step::{Checkpoint, Data, FileSet, Input, Inputs, StepContext, StepTask};
+use crate::step::{Checkpoint, Data, FileSet, Input, Inputs, Sink, StepContext, StepTask};
 
 /// Executes a step and records what it gave.
 pub(super) fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) -> Result<StepResult, Failure> {
     let started = Instant::now();
     let sink = StepSink::new(step, prepared.key, context);
-    let done = match step.stage.execute {
-        Execute::Rows(_) | Execute::TorchRows | Execute::Table(_) => transformed(step, &prepared, context, &sink),
-        Execute::Source(_) | Execute::Step(_) | Execute::TorchStep => made(step, &prepared, context, &sink),
-    };
-    let done = done.map_err(|failure| sink.explain(failure))?;
+    let done = perform(step, &prepared, context, &sink).map_err(|failure| sink.explain(failure))?;
     let seconds = started.elapsed().as_secs_f64();
     let mut measures = sink.measures();
     measures.insert("seconds".to_owned(), seconds);
@@ -54,6 +52,23 @@ pub(super) fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) ->
     Ok(StepResult { measures, ..result(step, &prepared, outputs, report) })
 }
 
+/// Executes a step and gives what its record would name. Nothing is recorded.
+pub(super) fn outputs_of(
+    step: &Step,
+    prepared: &Prepared,
+    context: &Context<'_>,
+    sink: &dyn Sink,
+) -> Result<BTreeMap<String, Digest>, Failure> {
+    perform(step, prepared, context, sink).map(|done| done.recorded)
+}
+
+fn perform(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink) -> Result<Done, Failure> {
+    match step.stage.execute {
+        Execute::Rows(_) | Execute::TorchRows | Execute::Table(_) => transformed(step, prepared, context, sink),
+        Execute::Source(_) | Execute::Step(_) | Execute::TorchStep => made(step, prepared, context, sink),
+    }
+}
+
 fn store_recipe(prepared: &Prepared, store: &Store) -> Result<Digest, Failure> {
     store.put(prepared.recipe.as_bytes()).map_err(store_failure)
 }
@@ -69,15 +84,17 @@ struct Done {
     unfinished: bool,
 }
 
-fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &StepSink<'_>) -> Result<Done, Failure> {
+fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink) -> Result<Done, Failure> {
     let primary = step.primary_port();
     let inputs = inputs(step, prepared, context.store, Some(primary))?;
     let executed = match step.stage.execute {
         Execute::Table(_) => table::execute(step, prepared, &inputs, context, sink)?,
         _ => rows::execute(step, prepared, &inputs, context, sink)?,
     };
+    let row_recipe = recipe::row_recipe(step, &known(step, &prepared.inputs), &context.workers.setup().device);
+    let row_recipe = context.store.put(row_recipe.as_bytes()).map_err(store_failure)?;
     Ok(Done {
-        recorded: executed.outputs.into_iter().collect(),
+        recorded: executed.outputs.into_iter().chain([(ROW_RECIPE.to_owned(), row_recipe)]).collect(),
         outputs: None,
         counts: Some(executed.counts),
         unfinished: executed.unfinished,
@@ -85,7 +102,7 @@ fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &S
 }
 
 /// A source or step stage: gives whole artifacts.
-fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &StepSink<'_>) -> Result<Done, Failure> {
+fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink) -> Result<Done, Failure> {
     let scratch = Scratch(context.store.scratch().map_err(store_failure)?);
     let outputs = output_directories(step, &scratch)?;
     let datasets = Datasets::new(step, context.store);
@@ -127,6 +144,9 @@ fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &StepSink
     for (port, bad) in built.bad.iter().filter(|(_, bad)| !bad.is_empty()) {
         let bytes = serde_json::to_vec(bad).map_err(|error| Failure::internal(error.to_string()))?;
         recorded.insert(format!("{BOOKKEEPING}bad.{port}"), context.store.put(&bytes).map_err(store_failure)?);
+    }
+    if let Some(resolution) = step.resolution.as_ref().filter(|resolution| !resolution.files.is_empty()) {
+        recorded.insert(SOURCES.to_owned(), SourceList::of(&resolution.files).store(context.store)?);
     }
     Ok(Done { recorded, outputs: Some(artifacts), counts: built.counts, unfinished: false })
 }
@@ -172,16 +192,17 @@ fn task(
         scratch: work,
         checkpoint: checkpoint.map(|found| Checkpoint { at: found.at, files: FileSet(found.files) }),
         sources: step.resolution.as_ref().map_or_else(Vec::new, |resolution| resolution.files.clone()),
-        log: Some(program_log(step, context)),
+        log: program_log(step, context),
         lineage: prepared.lineage.clone(),
         device: context.workers.setup().device.clone(),
         threads: context.workers.setup().threads,
     })
 }
 
-/// Where the output of programs that a step runs is kept.
-pub(super) fn program_log(step: &Step, context: &Context<'_>) -> PathBuf {
-    context.store.runs().join(format!("{}.{}.log", context.events.run(), file_name(&step.name)))
+/// Where the output of programs that a step runs is kept; nowhere, where this is no run.
+pub(super) fn program_log(step: &Step, context: &Context<'_>) -> Option<PathBuf> {
+    let run = context.events.run();
+    (!run.is_empty()).then(|| context.store.runs().join(format!("{run}.{}.log", file_name(&step.name))))
 }
 
 /// A step's name as part of a file's: values of a matrix may hold what file names cannot.
@@ -196,7 +217,12 @@ fn file_name(step: &str) -> String {
 }
 
 /// The inputs as a stage sees them, without the one it works on row by row.
-fn inputs(step: &Step, prepared: &Prepared, store: &Store, without: Option<&str>) -> Result<Inputs, Failure> {
+pub(super) fn inputs(
+    step: &Step,
+    prepared: &Prepared,
+    store: &Store,
+    without: Option<&str>,
+) -> Result<Inputs, Failure> {
     let mut inputs = Inputs::new();
     let known = known(step, &prepared.inputs);
     for (edge, input) in step.inputs.iter().zip(known).filter(|(edge, _)| Some(edge.port.as_str()) != without) {

@@ -10,7 +10,7 @@ use pipe_cache::{ActionRecord, Digest, Fields, Key, Store};
 use rayon::prelude::*;
 
 use super::Artifact;
-use super::evaluate::{BOOKKEEPING, Prepared, load_artifact};
+use super::evaluate::{Prepared, load_artifact};
 use crate::artifact::{DatasetManifest, Manifest, store_failure};
 use crate::assembly::Assembly;
 use crate::cell::Schema;
@@ -18,6 +18,9 @@ use crate::delta::{ChunkDelta, Why};
 use crate::event::RowCounts;
 use crate::graph::Step;
 use crate::problem::Failure;
+
+/// Before a port, the name under which a record holds its deltas.
+pub(crate) const DELTA: &str = "@delta.";
 
 /// The dataset a row or table step works on.
 ///
@@ -39,7 +42,7 @@ pub fn primary<'a>(step: &Step, inputs: &'a [Artifact]) -> Result<(&'a Artifact,
 /// When the store cannot be written.
 pub fn store_deltas(port: &str, deltas: &[Digest], store: &Store) -> Result<(String, Digest), Failure> {
     let bytes = postcard::to_stdvec(deltas).expect("encoding plain data into memory cannot fail");
-    Ok((format!("{BOOKKEEPING}delta.{port}"), store.put(&bytes).map_err(store_failure)?))
+    Ok((format!("{DELTA}{port}"), store.put(&bytes).map_err(store_failure)?))
 }
 
 /// The chunk deltas of a port, as a record names them.
@@ -47,7 +50,7 @@ pub fn store_deltas(port: &str, deltas: &[Digest], store: &Store) -> Result<(Str
 /// # Errors
 /// When they are missing or damaged.
 pub fn load_deltas(record: &ActionRecord, port: &str, store: &Store) -> Result<Vec<Digest>, Failure> {
-    let name = format!("{BOOKKEEPING}delta.{port}");
+    let name = format!("{DELTA}{port}");
     let digest = record.outputs.get(&name).ok_or_else(|| Failure::internal(format!("the record lacks `{name}`")))?;
     let bytes = store.read(digest).map_err(store_failure)?;
     postcard::from_bytes(&bytes)
@@ -100,7 +103,7 @@ fn assembly_key(
     port: &str,
 ) -> Result<Key, Failure> {
     let (input, _) = primary(step, &prepared.inputs)?;
-    let delta = outputs.get(&format!("{BOOKKEEPING}delta.{port}"));
+    let delta = outputs.get(&format!("{DELTA}{port}"));
     let delta = delta.ok_or_else(|| Failure::internal(format!("the record lacks the delta of `{port}`")))?;
     Ok(Fields::new("assemble/1").push(input.digest.bytes()).push(delta.bytes()).key())
 }

@@ -1,0 +1,74 @@
+//! The files that a step took from outside, by name and digest. The recipe holds their common digest only; this list, which the
+//! action record names, tells them apart.
+
+use std::collections::BTreeMap;
+
+use pipe_cache::{ActionRecord, Digest, Store};
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::store_failure;
+use crate::problem::Failure;
+use crate::stage::SourceFile;
+
+/// The name under which a record holds the list.
+pub const SOURCES: &str = "@sources";
+
+/// Files by name, as the recipe names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SourceList(pub BTreeMap<String, Digest>);
+
+/// How the files of a source differ from those of an earlier time, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FileChanges {
+    /// Only there now.
+    pub added: Vec<String>,
+    /// Only there before.
+    pub removed: Vec<String>,
+    /// Of other content.
+    pub changed: Vec<String>,
+}
+
+impl SourceList {
+    /// The list of these files.
+    #[must_use]
+    pub fn of(files: &[SourceFile]) -> Self {
+        Self(files.iter().map(|file| (file.name.clone(), file.digest)).collect())
+    }
+
+    /// Stores the list.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn store(&self, store: &Store) -> Result<Digest, Failure> {
+        let bytes = serde_json::to_vec(self).expect("plain data becomes JSON");
+        store.put(&bytes).map_err(store_failure)
+    }
+
+    /// The list that a record names; `None` where it names none.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn load(store: &Store, record: &ActionRecord) -> Result<Option<Self>, Failure> {
+        let Some(digest) = record.outputs.get(SOURCES) else { return Ok(None) };
+        let bytes = store.read(digest).map_err(store_failure)?;
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Failure::internal(format!("{digest} is not a list of files: {error}")))
+    }
+
+    /// How this list differs from an earlier one.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> FileChanges {
+        let mut changes = FileChanges::default();
+        for (name, digest) in &self.0 {
+            match before.0.get(name) {
+                None => changes.added.push(name.clone()),
+                Some(then) if then != digest => changes.changed.push(name.clone()),
+                Some(_) => {}
+            }
+        }
+        changes.removed = before.0.keys().filter(|name| !self.0.contains_key(*name)).cloned().collect();
+        changes
+    }
+}

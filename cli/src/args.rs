@@ -1,8 +1,9 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use pipe_engine::verify::Size;
 
 /// Declarative pipelines for datasets and fine-tuned models: does only the work that is not already done.
 #[derive(Parser)]
@@ -32,6 +33,14 @@ pub enum Command {
     },
     /// Show what a step did and gave, or one of its rows.
     Show(ShowArgs),
+    /// List the runs of a store, or tell what one of them did.
+    Log(LogArgs),
+    /// Say why a step would run, or did: what changed, and what changed first.
+    Explain(ExplainArgs),
+    /// Say what of the store nothing needs, and what keeps the rest; remove it with --yes.
+    Gc(GcArgs),
+    /// Check every byte of the store, do a sample of the work again, or try out the file system.
+    Verify(VerifyArgs),
     /// Write what a step gave into a directory, as files that people and other programs open.
     Export(ExportArgs),
 }
@@ -53,6 +62,14 @@ pub struct SpecArgs {
     /// Where steps with tensors run: cpu, cuda, cuda:N, or auto (cuda where there is a driver).
     #[arg(long, default_value = "auto", value_parser = device)]
     pub device: String,
+}
+
+impl SpecArgs {
+    /// A pipeline without changes, with this store.
+    pub fn plain(spec: &Path, store: &Path) -> Self {
+        let (spec, store) = (spec.to_owned(), Some(store.to_owned()));
+        Self { spec, profile: None, set: Vec::new(), store, device: "auto".to_owned() }
+    }
 }
 
 /// Some steps of a pipeline.
@@ -117,6 +134,151 @@ pub struct ExportArgs {
     pub step: String,
     /// The directory to make; it must not exist or be empty.
     pub directory: PathBuf,
+}
+
+/// A store without a pipeline.
+#[derive(Args)]
+pub struct StoreArgs {
+    /// The store [default: .pipe here or in the nearest directory above].
+    #[arg(long, value_name = "DIR", env = "PIPE_STORE")]
+    pub store: Option<PathBuf>,
+}
+
+/// Arguments of `log`.
+#[derive(Args)]
+pub struct LogArgs {
+    /// The run: its name, the beginning of it, `last`, or `last~N` for the N-th before it. Without one: the list.
+    pub run: Option<String>,
+    /// The step of the run to tell everything of.
+    pub step: Option<String>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// List only runs of this pipeline, by its name.
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    pub pipeline: Option<String>,
+    /// How many runs are listed.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, conflicts_with = "run")]
+    pub limit: usize,
+}
+
+/// Arguments of `explain`.
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// The step.
+    #[arg(value_name = "STEP")]
+    pub step: String,
+}
+
+/// Arguments of `gc`.
+#[derive(Args)]
+pub struct GcArgs {
+    /// Pipelines whose results stay, as they stand.
+    #[arg(value_name = "SPEC")]
+    pub specs: Vec<PathBuf>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Remove what is listed; without it nothing is removed.
+    #[arg(long)]
+    pub yes: bool,
+    /// Keep what the last N runs of each pipeline had.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub keep_runs: usize,
+    /// Keep what runs of the last DAYS days had.
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    pub keep_days: u32,
+    /// Keep what nothing needs, too, up to this size in all; what was not used for longest goes first.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_size: Option<u64>,
+    /// Keep what was used in the last MINUTES minutes.
+    #[arg(long, value_name = "MINUTES", default_value_t = 60)]
+    pub grace: u32,
+    /// Keep what a run had under a name, until --unpin; removes nothing.
+    #[arg(long, value_name = "NAME=RUN", value_parser = pin, conflicts_with_all = ["yes", "unpin", "specs"])]
+    pub pin: Option<(String, String)>,
+    /// Let go of a pin; removes nothing else.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["yes", "specs"])]
+    pub unpin: Option<String>,
+}
+
+/// Arguments of `verify`.
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// The pipeline whose store is checked, and of which a sample is done again.
+    pub spec: Option<PathBuf>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Set aside what is damaged, so that it is made again when it is needed.
+    #[arg(long)]
+    pub repair: bool,
+    /// Do this share (1%) or this many (100) of the recorded rows of SPEC again, and of its other steps, and compare.
+    #[arg(long, value_name = "N|N%", value_parser = sample, requires = "spec", conflicts_with = "repair")]
+    pub sample: Option<Size>,
+    /// What decides which ones are drawn.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "sample")]
+    pub seed: u64,
+    /// Replace parameters by those of a profile.
+    #[arg(long, value_name = "NAME", requires = "sample")]
+    pub profile: Option<String>,
+    /// Replace a parameter.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_value, requires = "sample")]
+    pub set: Vec<(String, String)>,
+    /// Where steps with tensors run: cpu, cuda, cuda:N, or auto (cuda where there is a driver).
+    #[arg(long, default_value = "auto", value_parser = device)]
+    pub device: String,
+    /// The torch worker [default: pipe-torch beside this program].
+    #[arg(long, value_name = "PROGRAM", env = "PIPE_TORCH")]
+    pub worker: Option<PathBuf>,
+    /// Try out what the file system of the store can do, and say what is safe there.
+    #[arg(long, conflicts_with_all = ["repair", "sample"])]
+    pub store_probe: bool,
+}
+
+/// Bytes, as `20GB`, `1.5 TB` or a number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 1.0,
+        "KB" | "K" => 1e3,
+        "MB" | "M" => 1e6,
+        "GB" | "G" => 1e9,
+        "TB" | "T" => 1e12,
+        _ => return Err("expected a size such as 20GB; units are B, kB, MB, GB, TB".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "expected a size such as 20GB".to_owned())?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; bytes below 2⁵³")]
+    let bytes = (number * factor).round() as u64;
+    Ok(bytes)
+}
+
+fn sample(text: &str) -> Result<Size, String> {
+    const EXPECTED: &str = "expected a number of rows such as 100, or a share such as 1%";
+    match text.strip_suffix('%') {
+        Some(share) => match share.trim().parse::<f64>() {
+            Ok(share) if share > 0.0 && share <= 100.0 => Ok(Size::Share(share / 100.0)),
+            _ => Err(EXPECTED.to_owned()),
+        },
+        None => match text.parse() {
+            Ok(count) if count > 0 => Ok(Size::Count(count)),
+            _ => Err(EXPECTED.to_owned()),
+        },
+    }
+}
+
+fn pin(text: &str) -> Result<(String, String), String> {
+    let (name, run) = name_value(text).map_err(|_| "write NAME=RUN".to_owned())?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.starts_with('.') || !name.chars().all(plain) {
+        return Err("a pin is named with letters, digits, `.`, `_` and `-`".to_owned());
+    }
+    Ok((name, run))
 }
 
 fn name_value(text: &str) -> Result<(String, String), String> {

@@ -1,6 +1,7 @@
 //! The `pipe` command: arguments in, events and tables out. Links no libtorch.
 
 mod args;
+mod changes;
 mod commands;
 mod error;
 mod exit;
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
         Command::Check(args) => commands::check::check(args, cli.json),
         Command::Stages { name } => commands::stages::stages(name.as_deref(), cli.json),
         Command::Show(args) => commands::show::show(args, cli.json),
+        Command::Log(args) => commands::log::log(args, cli.json),
+        Command::Explain(args) => commands::explain::explain(args, cli.json),
+        Command::Gc(args) => commands::gc::gc(args, cli.json),
+        Command::Verify(args) => commands::verify::verify(args, cli.json),
         Command::Export(args) => commands::export::export(args, cli.json),
     };
     ExitCode::from(result.unwrap_or_else(|error| complain(&error, cli.json)))

@@ -8,12 +8,15 @@ use std::sync::atomic::AtomicBool;
 use pipe_cache::{StatIndex, Store};
 use pipe_engine::event::{Event, Events, Reporter};
 use pipe_engine::graph::{self, Graph};
+use pipe_engine::origin::Origin;
+use pipe_engine::problem::Failure;
 use pipe_engine::run::{Context, Limits};
 use pipe_engine::source::{Credentials, Secret};
 use pipe_engine::spec::{Overrides, Spec};
 use pipe_engine::worker::client::{WorkerSetup, Workers};
+use serde_json::{Map, Value};
 
-use crate::args::SpecArgs;
+use crate::args::{SpecArgs, StoreArgs};
 use crate::error::CliError;
 
 /// Credentials and endpoints that sources may ask for, from environment variables of the same names.
@@ -31,6 +34,7 @@ pub struct Session {
     index: StatIndex,
     workers: Workers,
     credentials: Credentials,
+    origin: Origin,
 }
 
 impl Session {
@@ -54,7 +58,14 @@ impl Session {
             threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
             environment: worker_environment(),
         };
-        Ok(Self { graph: graph?, store, index, workers: Workers::new(setup), credentials: credentials() })
+        let credentials = credentials();
+        let origin = origin(args, spec.params, &store, &setup).masked(&credentials);
+        Ok(Self { graph: graph?, store, index, workers: Workers::new(setup), credentials, origin })
+    }
+
+    /// What the log of a run says of where it came from; `asked` are the steps named on the command line.
+    pub fn origin(&self, asked: &[String]) -> Origin {
+        Origin { asked: asked.to_vec(), ..self.origin.clone() }
     }
 
     /// What the engine works with.
@@ -77,6 +88,51 @@ impl Session {
     pub fn look<T>(&self, action: impl FnOnce(&Context<'_>) -> T) -> T {
         let events = Events::silent(&Silence);
         action(&self.context(&events, false))
+    }
+}
+
+/// Opens the store that a command without a pipeline speaks of. Makes none.
+pub fn open_store(args: &StoreArgs) -> Result<Store, CliError> {
+    let found = match &args.store {
+        Some(named) => Some(named.clone()),
+        None => std::env::current_dir()
+            .ok()
+            .and_then(|here| here.ancestors().map(|dir| dir.join(".pipe")).find(|s| is_store(s))),
+    };
+    match found {
+        Some(store) if is_store(&store) => Ok(Store::open(&store)?),
+        Some(other) => {
+            Err(Failure::input(format!("{} is not a store", other.display())).help("`pipe run` makes one").into())
+        }
+        None => Err(Failure::input("there is no store here or in a directory above")
+            .help("name one with --store; it is `.pipe` beside the pipeline file")
+            .into()),
+    }
+}
+
+/// Opens the store that a command speaks of which may name pipelines: the one beside the first of them.
+pub fn open_store_of(spec: Option<&PathBuf>, args: &StoreArgs) -> Result<Store, CliError> {
+    let beside = spec.map(|spec| spec.parent().unwrap_or(Path::new("")).join(".pipe"));
+    open_store(&StoreArgs { store: args.store.clone().or(beside) })
+}
+
+fn is_store(path: &Path) -> bool {
+    path.join("format").is_file()
+}
+
+fn origin(args: &SpecArgs, params: Map<String, Value>, store: &Store, setup: &WorkerSetup) -> Origin {
+    Origin {
+        // A path that cannot be made absolute still says something.
+        spec: std::path::absolute(&args.spec).unwrap_or_else(|_| args.spec.clone()),
+        profile: args.profile.clone(),
+        set: args.set.iter().cloned().collect(),
+        params,
+        asked: Vec::new(),
+        device: setup.device.clone(),
+        threads: setup.threads,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+        owner: store.owner(),
     }
 }
 

@@ -41,6 +41,43 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A time in seconds since 1970, as a clock on the wall shows it.
+pub fn when(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "whole seconds of our time")]
+    let whole = seconds as i64;
+    match jiff::Timestamp::from_second(whole) {
+        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => format!("{seconds} s"),
+    }
+}
+
+/// `812 bytes`, `1.5 MB`, `20 GB`: in powers of 1000.
+#[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+pub fn bytes(n: u64) -> String {
+    let mut value = n as f64;
+    let mut unit = "";
+    for next in ["kB", "MB", "GB", "TB", "PB"] {
+        if value < 999.5 {
+            break;
+        }
+        (value, unit) = (value / 1000.0, next);
+    }
+    match unit {
+        "" => count(n, "byte"),
+        _ if value < 9.95 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.0} {unit}"),
+    }
+}
+
+/// At most `width` characters of a text on one line.
+pub fn shorten(text: &str, width: usize) -> String {
+    let text = text.replace('\n', "\\n");
+    if text.chars().count() <= width {
+        return text;
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// `1 row`, `2 rows`.
 pub fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
@@ -57,6 +94,12 @@ mod tests {
             shown,
             ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 min 0 s", "2 min 0 s", "59 min 59 s", "1 h 0 min", "2 h 3 min"]
         );
+    }
+
+    #[test]
+    fn sizes_have_two_digits_or_more() {
+        let shown = [0, 1, 999, 1000, 9_940, 9_960, 999_400, 999_600, 20_000_000_000].map(bytes);
+        assert_eq!(shown, ["0 bytes", "1 byte", "999 bytes", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "20 GB"]);
     }
 
     #[test]

@@ -10,6 +10,43 @@ use serde_json::Value;
 /// A run that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// The pipeline of [`Project::small`].
+pub const SMALL: &str = r#"name = "p"
+
+[params]
+size = 8
+
+[steps.photos]
+stage = "download"
+source = "photos"
+format = "images"
+
+[steps.clean]
+stage = "filter"
+inputs = { rows = "photos" }
+keep = "image.width >= 16"
+
+[steps.thumbnails]
+stage = "resize"
+inputs = { images = "clean" }
+size = "${size}"
+
+[steps.texts]
+stage = "download"
+source = "texts.jsonl"
+id = "id"
+
+[steps.long]
+stage = "filter"
+inputs = { rows = "texts" }
+keep = "size(caption) > 6"
+
+[steps.parts]
+stage = "split"
+inputs = { rows = "long" }
+parts = { train = 0.5, test = 0.5 }
+"#;
+
 /// A directory with pipelines, thrown away at the end.
 pub struct Project {
     dir: tempfile::TempDir,
@@ -107,6 +144,22 @@ impl Project {
         self.finish(self.start(args))
     }
 
+    /// A small project without tensors: six pictures to clean and shrink, sixty texts to sift and split, as `p.toml`.
+    #[must_use]
+    pub fn small() -> Self {
+        let project = Self::empty();
+        let scenes = workspace().join("pipelines/data/scenes");
+        for n in 1..=6 {
+            let name = format!("scene-{n:04}.png");
+            let picture = fs::read(scenes.join(&name)).expect("the shipped pictures are there");
+            project.write(&format!("photos/{name}"), picture);
+        }
+        let text = |n: u32| format!("{{\"id\": \"t-{n:02}\", \"caption\": \"text {n}\", \"note\": \"x\"}}\n");
+        project.write("texts.jsonl", (0..60).map(text).collect::<String>());
+        project.write("p.toml", SMALL);
+        project
+    }
+
     /// Waits for a started `pipe`.
     ///
     /// # Panics
@@ -149,6 +202,26 @@ impl Project {
         assert_eq!(outcome.code, 0, "{}\n{}", outcome.stdout, outcome.stderr);
         Run::of(&outcome)
     }
+}
+
+/// A text with what changes from run to run replaced: names of runs, times, durations, digests, sizes.
+///
+/// # Panics
+/// Never: the patterns are fixed.
+#[must_use]
+pub fn steady(text: &str) -> String {
+    let patterns = [
+        (r"\b\d{10}-\d{3}-\d+\b", "RUN"),
+        (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b", "TIME"),
+        (r"\b[0-9a-f]{64}\b", "DIGEST"),
+        (r"\b\d+(\.\d+)? (ms|s|kB|MB|bytes)\b( *$)?", "N"),
+        (r"(?m)^(  (host|version|device) +).*$", "${1}X"),
+        (r"  +", "  "),
+    ];
+    patterns.iter().fold(text.to_owned(), |text, (pattern, with)| {
+        let pattern = regex::Regex::new(pattern).expect("the pattern is fixed");
+        pattern.replace_all(&text, *with).into_owned()
+    })
 }
 
 /// The events of a run.

@@ -1,8 +1,12 @@
 //! One command, one file.
 
 pub mod check;
+pub mod explain;
 pub mod export;
+pub mod gc;
+pub mod log;
 pub mod plan;
 pub mod run;
 pub mod show;
 pub mod stages;
+pub mod verify;

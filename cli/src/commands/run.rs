@@ -27,7 +27,8 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     let lock = LockFile::open(args)?;
     let reporter = reporter(json);
     let summary = {
-        let events = Events::new(reporter.as_ref(), &session.store.runs(), &run_name());
+        let origin = session.origin(&args.target.steps);
+        let events = Events::new(reporter.as_ref(), &session.store.runs(), &run_name()).with_origin(origin);
         let context = session.context(&events, args.keep_going);
         run::run(&session.graph, &wanted, &Context { locked: lock.held_to(), ..context })
     };

@@ -37,6 +37,8 @@ pub enum Command {
     Log(LogArgs),
     /// Say why a step would run, or did: what changed, and what changed first.
     Explain(ExplainArgs),
+    /// Compare two runs: parameters, steps, rows, metrics.
+    Diff(DiffArgs),
     /// Say what of the store nothing needs, and what keeps the rest; remove it with --yes.
     Gc(GcArgs),
     /// Check every byte of the store, do a sample of the work again, or try out the file system.
@@ -171,6 +173,20 @@ pub struct ExplainArgs {
     /// The step.
     #[arg(value_name = "STEP")]
     pub step: String,
+}
+
+/// Arguments of `diff`.
+#[derive(Args)]
+pub struct DiffArgs {
+    /// The earlier run, as `log` names it [default: the last one of the pipeline before RUN].
+    #[arg(value_name = "RUN")]
+    pub before: Option<String>,
+    /// The later run [default: the last one of the pipeline].
+    #[arg(value_name = "RUN")]
+    pub now: Option<String>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// Arguments of `gc`.

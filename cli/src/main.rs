@@ -5,6 +5,7 @@ mod changes;
 mod commands;
 mod error;
 mod exit;
+mod metrics;
 mod report;
 mod session;
 mod text;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Show(args) => commands::show::show(args, cli.json),
         Command::Log(args) => commands::log::log(args, cli.json),
         Command::Explain(args) => commands::explain::explain(args, cli.json),
+        Command::Diff(args) => commands::diff::diff(args, cli.json),
         Command::Gc(args) => commands::gc::gc(args, cli.json),
         Command::Verify(args) => commands::verify::verify(args, cli.json),
         Command::Export(args) => commands::export::export(args, cli.json),

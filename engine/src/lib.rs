@@ -10,6 +10,7 @@ pub mod column;
 pub mod compare;
 pub mod dataset;
 pub mod delta;
+pub mod diff;
 pub mod event;
 pub mod explain;
 pub mod expression;

@@ -77,6 +77,18 @@ fn a_column_that_nothing_reads_explains_nothing_downstream() {
 }
 
 #[test]
+fn a_column_that_is_handed_on_unread_is_followed() {
+    let project = Project::small();
+    let notes = "\n[steps.notes]\nstage = \"dedup\"\ninputs = { rows = \"long\" }\nby = [\"note\"]\n";
+    project.write("p.toml", SMALL.to_owned() + notes);
+    let _ = project.run(&["p.toml"]);
+    replace(&project, "texts.jsonl", "\"text 41\", \"note\": \"x\"", "\"text 41\", \"note\": \"y\"");
+    let _ = project.run(&["p.toml"]);
+    let explained = told(&project, &["explain", "p.toml", "notes"]);
+    assert!(explained.contains("notes ← long ← texts: 1 file changed"), "{explained}");
+}
+
+#[test]
 fn explaining_for_programs() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);

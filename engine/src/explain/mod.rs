@@ -22,7 +22,7 @@ use crate::run::{Context, Standing, survey};
 use crate::source_list::{FileChanges, SourceList};
 use crate::stage::{DATASET, Reads};
 
-pub use lines::{Change, Fact};
+pub use lines::{Change, Fact, diff as lines_that_differ};
 use past::Past;
 
 /// Why a step would run, or did.
@@ -193,7 +193,11 @@ impl Search<'_> {
         let step = &self.graph.steps[at];
         path.push(step.name.clone());
         if !std::mem::replace(&mut self.seen[at], true) {
-            let (node, upstream) = self.node(at, past.as_ref())?;
+            let (node, mut upstream) = self.node(at, past.as_ref())?;
+            if node.state == State::Same && path.len() > 1 && step.stage.execute.transforms() {
+                // What it hands on without reading it changed further up.
+                upstream.extend(step.inputs.iter().find(|edge| edge.port == step.primary_port()).map(|edge| edge.step));
+            }
             let own = node.changes.iter().any(|change| !matches!(change.fact, Fact::Input { .. } | Fact::From { .. }));
             let unchanged = node.state == State::Same && path.len() == 1;
             if (own || upstream.is_empty()) && !unchanged {

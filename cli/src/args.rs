@@ -39,6 +39,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Compare two runs: parameters, steps, rows, metrics.
     Diff(DiffArgs),
+    /// Draw a pipeline, coloured by what a run would do.
+    Graph(GraphArgs),
     /// Say what of the store nothing needs, and what keeps the rest; remove it with --yes.
     Gc(GcArgs),
     /// Check every byte of the store, do a sample of the work again, or try out the file system.
@@ -187,6 +189,42 @@ pub struct DiffArgs {
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
+}
+
+/// Arguments of `graph`.
+#[derive(Args)]
+pub struct GraphArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// The format [default: that of the output's name, else dot].
+    #[arg(long, value_enum)]
+    pub format: Option<GraphFormat>,
+    /// The file to write; without it standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Formats of pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum GraphFormat {
+    /// Graphviz.
+    Dot,
+    /// Mermaid, which Markdown on many sites shows.
+    Mermaid,
+    /// A picture that browsers show.
+    Svg,
+}
+
+impl GraphFormat {
+    /// The format that the name of a file asks for.
+    pub fn of(file: Option<&Path>) -> Self {
+        match file.and_then(Path::extension).and_then(|extension| extension.to_str()) {
+            Some("svg") => Self::Svg,
+            Some("mmd" | "mermaid") => Self::Mermaid,
+            _ => Self::Dot,
+        }
+    }
 }
 
 /// Arguments of `gc`.

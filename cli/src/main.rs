@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Log(args) => commands::log::log(args, cli.json),
         Command::Explain(args) => commands::explain::explain(args, cli.json),
         Command::Diff(args) => commands::diff::diff(args, cli.json),
+        Command::Graph(args) => commands::graph::graph(args, cli.json),
         Command::Gc(args) => commands::gc::gc(args, cli.json),
         Command::Verify(args) => commands::verify::verify(args, cli.json),
         Command::Export(args) => commands::export::export(args, cli.json),

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod dataset;
 pub mod delta;
 pub mod diff;
+pub mod draw;
 pub mod event;
 pub mod explain;
 pub mod expression;

@@ -5,6 +5,7 @@ pub mod diff;
 pub mod explain;
 pub mod export;
 pub mod gc;
+pub mod graph;
 pub mod log;
 pub mod plan;
 pub mod run;

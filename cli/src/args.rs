@@ -45,6 +45,15 @@ pub enum Command {
     Gc(GcArgs),
     /// Check every byte of the store, do a sample of the work again, or try out the file system.
     Verify(VerifyArgs),
+    /// Write a new pipeline, commented, with data to try it on.
+    New(NewArgs),
+    /// Print a JSON schema of pipeline files, for editors.
+    Schema,
+    /// Print what a shell needs to complete commands and flags.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Write what a step gave into a directory, as files that people and other programs open.
     Export(ExportArgs),
 }
@@ -225,6 +234,27 @@ impl GraphFormat {
             _ => Self::Dot,
         }
     }
+}
+
+/// Arguments of `new`.
+#[derive(Args)]
+pub struct NewArgs {
+    /// The directory to make, whose name the pipeline gets; it must not exist or be empty.
+    pub name: PathBuf,
+    /// What the pipeline does.
+    #[arg(long, value_enum, default_value_t = Template::Text)]
+    pub template: Template,
+}
+
+/// Pipelines to begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Template {
+    /// Captions for a folder of pictures.
+    Captions,
+    /// A language model fine-tuned on pairs of texts.
+    Finetune,
+    /// Texts cleaned and split.
+    Text,
 }
 
 /// Arguments of `gc`.

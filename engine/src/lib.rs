@@ -25,6 +25,7 @@ pub mod plan;
 pub mod problem;
 pub mod recipe;
 pub mod run;
+pub mod schema;
 pub mod source;
 pub mod source_list;
 pub mod spec;

@@ -46,7 +46,7 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
 }
 
 /// Nothing of the user's is ever overwritten.
-fn make_empty(directory: &std::path::Path) -> Result<(), Failure> {
+pub fn make_empty(directory: &std::path::Path) -> Result<(), Failure> {
     std::fs::create_dir_all(directory).map_err(|error| Failure::io("create", directory, &error))?;
     let mut entries = std::fs::read_dir(directory).map_err(|error| Failure::io("read", directory, &error))?;
     if entries.next().is_some() {

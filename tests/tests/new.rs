@@ -1,0 +1,50 @@
+//! New pipelines work as they are written.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use pipe_tests::Project;
+
+#[test]
+fn every_template_passes_its_check() {
+    let project = Project::empty();
+    for template in ["captions", "finetune", "text"] {
+        let new = project.pipe(&["new", &format!("my-{template}"), "--template", template]);
+        assert_eq!(new.code, 0, "{}", new.stderr);
+        let check = project.pipe(&["check", &format!("my-{template}/my-{template}.toml")]);
+        assert_eq!(check.code, 0, "{template}: {}", check.stderr);
+        assert!(check.stdout.ends_with("nothing wrong\n") && !check.stdout.contains("note:"), "{}", check.stdout);
+    }
+}
+
+#[test]
+fn what_needs_no_model_runs() {
+    let project = Project::empty();
+    for (template, steps) in [("text", vec![]), ("captions", vec!["resized"]), ("finetune", vec!["parts"])] {
+        assert_eq!(project.pipe(&["new", template, "--template", template]).code, 0);
+        let spec = format!("{template}/{template}.toml");
+        let args: Vec<&str> = ["run", spec.as_str()].into_iter().chain(steps).collect();
+        let run = project.pipe(&args);
+        assert_eq!(run.code, 0, "{template}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let project = Project::empty();
+    project.write("mine/notes.txt", "x");
+    let full = project.pipe(&["new", "mine"]);
+    let odd = project.pipe(&["new", "a b"]);
+    assert_eq!((full.code, odd.code), (1, 2));
+    let new = project.pipe(&["new", "words"]);
+    let readme = std::fs::read_to_string(project.path("words/README.md")).unwrap();
+    insta::assert_snapshot!("new", [full.stderr, odd.stderr, new.stdout, readme].concat());
+}
+
+#[test]
+fn shells_complete_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = Project::empty().pipe(&["completions", shell]);
+        assert_eq!(script.code, 0, "{}", script.stderr);
+        assert!(script.stdout.contains("explain"), "{shell}");
+    }
+}

@@ -147,6 +147,24 @@ pub struct ExportArgs {
     pub step: String,
     /// The directory to make; it must not exist or be empty.
     pub directory: PathBuf,
+    /// How a dataset is written.
+    #[arg(long, value_enum, default_value_t = ExportFormat::Folder)]
+    pub format: ExportFormat,
+}
+
+/// How a dataset is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// rows.jsonl, and images as files below images/.
+    Folder,
+    /// rows.jsonl alone, images as digests.
+    Jsonl,
+    /// rows.parquet, images inside.
+    Parquet,
+    /// Tar files of samples, images beside JSON.
+    Webdataset,
+    /// Parquet below data/ and a README.md, as the Hugging Face Hub keeps datasets.
+    Huggingface,
 }
 
 /// A store without a pipeline.

@@ -5,6 +5,7 @@ mod changes;
 mod commands;
 mod error;
 mod exit;
+mod formats;
 mod metrics;
 mod report;
 mod session;

@@ -4,13 +4,14 @@ use pipe_engine::artifact::Manifest;
 use pipe_engine::dataset;
 use pipe_engine::problem::Failure;
 use pipe_engine::run::find_all;
+use pipe_engine::spec::SpecError;
 use pipe_engine::step::FileSet;
 
 use super::show::{not_there, output};
-use crate::args::ExportArgs;
+use crate::args::{ExportArgs, ExportFormat};
 use crate::error::CliError;
 use crate::session::Session;
-use crate::{exit, text};
+use crate::{exit, formats, text};
 
 /// Exports an artifact: a dataset as `rows.jsonl` and images, anything else as the files it holds.
 pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
@@ -20,11 +21,16 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
     let step = &session.graph.steps[at];
     let found = found[at].as_ref().ok_or_else(|| not_there(&step.name))?;
     let artifact = output(step, found, port.as_deref())?;
+    if args.format != ExportFormat::Folder && artifact.manifest.as_dataset().is_none() {
+        let message = format!("`{}` holds files of kind {}, not rows", args.step, artifact.manifest.kind());
+        let help = Some("leave out --format: its files are written as they are".to_owned());
+        return Err(SpecError::Override { message, help }.into());
+    }
     make_empty(&args.directory)?;
     let what = match artifact.manifest.as_ref() {
         Manifest::Dataset(rows) => {
             let view = dataset::view(&session.store, rows, None)?;
-            pipe_stages::layout::export(&view, &args.directory)?;
+            formats::write(&view, args.format, &args.step, &args.directory)?;
             text::count(view.rows, "row")
         }
         Manifest::Files(manifest) => {

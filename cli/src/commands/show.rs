@@ -115,14 +115,8 @@ fn row_json(columns: &[&str], row: &Row) -> Value {
     let mut value = json!({ "id": row.id });
     for (name, cell) in columns.iter().zip(&row.cells) {
         value[*name] = match cell {
-            Cell::Null | Cell::NewImage(_) | Cell::ImageFile(_) => Value::Null,
-            Cell::Bool(value) => json!(value),
-            Cell::Int(value) => json!(value),
-            Cell::Float(value) => json!(value),
-            Cell::Text(value) => json!(value),
-            Cell::Texts(value) => json!(value),
-            Cell::Ints(value) => json!(value),
             Cell::Image(blob) => json!(format!("image {} ({} bytes)", blob.digest.short(), blob.len)),
+            other => crate::formats::json(other),
         };
     }
     value

@@ -197,7 +197,8 @@ impl<'a> Collector<'a> {
     fn packs(&self, keep: &Keep, swept: &mut Swept) -> Result<(), StoreError> {
         let mut rewrite = Vec::new();
         for pack in Pack::all(&self.store.root.join("packs"))? {
-            if self.store.is_living(&pack.owner) || !pack.files().all(|file| self.is_old(file.modified)) {
+            // A living process may still write to its pack, or hold what it has not committed.
+            if !owner::is_orphan(&pack.file.path) || !pack.files().all(|file| self.is_old(file.modified)) {
                 continue;
             }
             let needed: Vec<Entry> =
@@ -286,8 +287,6 @@ impl<'a> Collector<'a> {
 
 /// A pack with its indexes.
 struct Pack {
-    /// The process that wrote it.
-    owner: String,
     file: Listed,
     indexes: Vec<Listed>,
     entries: BTreeMap<Digest, Entry>,
@@ -300,9 +299,8 @@ impl Pack {
             match file.path.extension().and_then(|extension| extension.to_str()) {
                 Some("idx") => indexes.push(file),
                 Some("pack") => {
-                    let owner = stem(&file.path);
-                    let pack = Self { owner: owner.clone(), file, indexes: Vec::new(), entries: BTreeMap::new() };
-                    packs.insert(owner, pack);
+                    let pack = Self { file, indexes: Vec::new(), entries: BTreeMap::new() };
+                    packs.insert(stem(&pack.file.path), pack);
                 }
                 _ => {}
             }
@@ -342,7 +340,30 @@ mod tests {
         let store = Store::open(dir).unwrap();
         let digests = objects.iter().map(|bytes| store.put(bytes).unwrap()).collect();
         store.finish().unwrap();
+        drop(store);
+        disown(&dir.join("packs"));
         digests
+    }
+
+    /// Gives packs the name of a process that is dead: this one lives.
+    fn disown(packs: &Path) {
+        let dead = owner::unique_name().rsplitn(3, '-').last().map(|process| format!("{process}-1-0")).unwrap();
+        for file in files(packs).unwrap() {
+            let name = file.path.file_name().unwrap().to_string_lossy().replace(&stem(&file.path), &dead);
+            fs::rename(&file.path, file.path.with_file_name(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_pack_of_a_living_process_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = Store::open(dir.path()).unwrap();
+        let digest = writer.put(b"not committed yet").unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let swept = all_old(&store, true).content(&Keep::default(), Swept::default()).unwrap();
+        assert_eq!(swept.bytes(), 0);
+        writer.commit().unwrap();
+        assert!(Store::open(dir.path()).unwrap().read(&digest).is_ok());
     }
 
     #[test]

@@ -211,8 +211,8 @@ impl<'a> Side<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cell::{Cell, ColumnType, Row, Schema};
     use crate::build::build;
+    use crate::cell::{Cell, ColumnType, Row, Schema};
     use crate::dataset::load_column;
     use pipe_cache::Store;
     use proptest::prelude::*;

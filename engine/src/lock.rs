@@ -133,9 +133,8 @@ impl Lock {
             let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
             LockError::Wrong { path: path.to_owned(), line, column, why }
         };
-        let document: Document = toml::from_str(text).map_err(|error| {
-            wrong(error.span().map_or(0, |span| span.start), error.message().trim_end().to_owned())
-        })?;
+        let document: Document = toml::from_str(text)
+            .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message().trim_end().to_owned()))?;
         if document.format != FORMAT {
             return Err(wrong(0, format!("its format is `{}`, this program reads `{FORMAT}`", document.format)));
         }
@@ -165,7 +164,9 @@ impl Lock {
     /// The text of the lock: the same for the same content.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = format!("# Written by `pipe run`; belongs into version control. `pipe run --locked` fails if anything differs.\nformat = \"{FORMAT}\"\n");
+        let mut text = format!(
+            "# Written by `pipe run`; belongs into version control. `pipe run --locked` fails if anything differs.\nformat = \"{FORMAT}\"\n"
+        );
         for (profile, steps) in &self.0 {
             let section = if profile.is_empty() { String::new() } else { format!("profiles.{}.", quoted(profile)) };
             for (name, step) in steps {
@@ -229,7 +230,8 @@ pub(crate) fn check_key(locked: &LockedSteps, step: &str, key: Key) -> Result<()
         Some(found) if found.key == key => Ok(()),
         Some(_) => {
             let message = "its stage, its parameters or what it reads differ from the lock".to_owned();
-            Err(differs(message).help(format!("`pipe explain SPEC {step}` says what; a run without `--locked` takes it over")))
+            Err(differs(message)
+                .help(format!("`pipe explain SPEC {step}` says what; a run without `--locked` takes it over")))
         }
         None => Err(differs("the lock knows no such step".to_owned()).help("a run without `--locked` takes it over")),
     }
@@ -285,7 +287,10 @@ mod tests {
             message("format = \"pipe-lock/9\""),
             "a.lock:1:1: not a lock: its format is `pipe-lock/9`, this program reads `pipe-lock/1`"
         );
-        assert!(message("format = \"pipe-lock/1\"\n[steps.a]\nstage = \"x/1\"\nkey = \"zz\"\noutputs = {}\n").starts_with("a.lock:4:7"));
+        assert!(
+            message("format = \"pipe-lock/1\"\n[steps.a]\nstage = \"x/1\"\nkey = \"zz\"\noutputs = {}\n")
+                .starts_with("a.lock:4:7")
+        );
     }
 
     proptest! {

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pipe_cache::Store;
 use pipe_engine::cell::{Cell, ColumnType, Row, Schema};
@@ -101,7 +101,6 @@ const DOUBLE: Stage = Stage {
 
 static DOUBLED: AtomicU64 = AtomicU64::new(0);
 static NETWORK_DOWN: AtomicBool = AtomicBool::new(false);
-/// The counters are shared by the tests of this process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl RowStage for DoubleParams {
@@ -237,11 +236,14 @@ impl Reporter for Quiet {
 /// A directory with rows, a pipeline over them, and a store.
 struct Toy {
     dir: tempfile::TempDir,
+    /// The counters are the whole process's: toys run one at a time.
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Toy {
     fn new(rows: &str) -> Self {
-        let toy = Self { dir: tempfile::tempdir().unwrap() };
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let toy = Self { dir: tempfile::tempdir().unwrap(), _alone: alone };
         toy.write(rows);
         toy
     }
@@ -312,7 +314,6 @@ fn executed(summary: &Summary) -> Vec<&str> {
 }
 
 fn counting<T>(action: impl FnOnce() -> T) -> (T, u64) {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let before = DOUBLED.load(Ordering::SeqCst);
     let result = action();
     (result, DOUBLED.load(Ordering::SeqCst) - before)
@@ -376,7 +377,6 @@ fn failed_rows_are_counted_and_stop_nothing() {
 
 #[test]
 fn a_transient_failure_is_tried_again() {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let toy = Toy::new("a 1 x\nb 13 x\n");
     NETWORK_DOWN.store(true, Ordering::SeqCst);
     let down = toy.run(SPEC);
@@ -386,6 +386,32 @@ fn a_transient_failure_is_tried_again() {
     let up = toy.run(SPEC);
     assert_eq!(DOUBLED.load(Ordering::SeqCst) - before, 1, "only the row that failed");
     assert_eq!(digests(&up), toy.clean(SPEC));
+}
+
+/// Rows in so many chunks that an edit leaves most of them alone.
+fn many(edit: Option<(usize, i64)>) -> String {
+    let value = |n: usize| edit.filter(|(at, _)| *at == n).map_or(n as i64, |(_, value)| value);
+    (0..8000).map(|n| format!("row-{n:05} {} x\n", value(n))).collect()
+}
+
+#[test]
+fn an_edit_passes_through_a_table_step() {
+    let spec = "name = \"t\"\n[steps.rows]\nstage = \"lines\"\npath = \"rows.txt\"\n[steps.once]\nstage = \"distinct\"\ninputs = { rows = \"rows\" }\n";
+    let toy = Toy::new(&many(None));
+    let of = |summary: &Summary| summary.results["once"].report.rows.clone().unwrap();
+    let first = of(&toy.run(spec));
+    assert_eq!((first.total, first.executed, first.kept, first.moved), (8000, 8000, 8000, None));
+
+    // The first row takes the value of the last, which is now the second of its sort.
+    let marked = MARKED.load(Ordering::SeqCst);
+    toy.write(&many(Some((0, 7999))));
+    let planned = toy.planned(spec);
+    let run = toy.run(spec);
+    let second = of(&run);
+    assert_eq!((second.kept, second.dropped["seen"], second.moved), (7999, 1, Some(1)));
+    assert!(second.executed < 8000 && planned[1].2 == Some(second.executed), "{second:?}, {planned:?}");
+    assert!(MARKED.load(Ordering::SeqCst) - marked < 8000, "only the changed chunk is marked");
+    assert_eq!(digests(&run), toy.clean(spec));
 }
 
 #[test]

@@ -129,6 +129,19 @@ fn a_pipeline_that_is_named_keeps_its_results() {
 }
 
 #[test]
+fn what_a_lock_file_names_stays() {
+    let project = Project::small();
+    let run = project.run(&["p.toml"]);
+    let done = run.events.iter().filter(|event| event["event"] == "step_done");
+    let lock: Vec<String> = done.map(|event| event["report"].to_string()).collect();
+    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    project.write("p.lock", lock.join("\n"));
+    let gc = collect(&project, &["--yes"]);
+    assert!(gc["roots"].to_string().contains("\"kind\":\"lock\""), "{gc}");
+    assert!(project.run(&["p.toml"]).executed().is_empty());
+}
+
+#[test]
 fn room_goes_to_what_was_used_last() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);

@@ -1,6 +1,6 @@
 //! `pipe gc`: what of the store nothing needs, and what keeps the rest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pipe_cache::{Removed, Store, Swept};
@@ -28,7 +28,10 @@ pub fn gc(args: &GcArgs, json: bool) -> Result<u8, CliError> {
         return unpin(&store, name, json);
     }
     let roots = args.specs.iter().map(|spec| root(spec, &store)).collect::<Result<Vec<_>, _>>()?;
+    // As run logs name them, so that none counts twice.
+    let absolute = |spec: &PathBuf| std::path::absolute(spec).unwrap_or_else(|_| spec.clone());
     let policy = Policy {
+        specs: args.specs.iter().map(absolute).collect(),
         keep_runs: args.keep_runs,
         keep: Duration::from_secs(u64::from(args.keep_days) * DAY),
         grace: Duration::from_secs(u64::from(args.grace) * 60),

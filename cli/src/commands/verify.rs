@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::args::{SpecArgs, VerifyArgs};
 use crate::error::CliError;
-use crate::session::{Session, open_store_of};
+use crate::session::{CANCEL, Session, open_store_of};
 use crate::{exit, text};
 
 /// Differences shown for a step, at most.
@@ -26,7 +26,7 @@ pub fn verify(args: &VerifyArgs, json: bool) -> Result<u8, CliError> {
     }
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes}  {eta} left").expect("it is fixed"));
-    let verified = verify::verify(&store, args.repair, &|done, total| {
+    let verified = verify::verify(&store, args.repair, &CANCEL, &|done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;

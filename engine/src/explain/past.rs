@@ -7,6 +7,9 @@ use crate::explain::lines::likeness;
 use crate::history::{History, Run, StepState};
 use crate::problem::Failure;
 
+/// Runs looked through: more take longer to read than an answer may take.
+const RUNS: usize = 1000;
+
 /// An earlier result of a step.
 pub(super) struct Past {
     /// The run that had it; `None` where it was found by likeness.
@@ -25,7 +28,7 @@ pub(super) fn recipe(store: &Store, key: &Key) -> Option<String> {
 
 /// The last result of a step of this pipeline under another key than `now`.
 pub(super) fn last(history: &History<'_>, store: &Store, pipeline: &str, step: &str, now: Option<Key>) -> Option<Past> {
-    history.runs().filter(|run| run.pipeline == pipeline).find_map(|run| {
+    history.runs().take(RUNS).filter(|run| run.pipeline == pipeline).find_map(|run| {
         let found = run.step(step).filter(|s| matches!(s.state, StepState::Executed | StepState::Reused))?;
         let key = found.key.filter(|key| Some(*key) != now)?;
         let recipe = recipe(store, &key)?;

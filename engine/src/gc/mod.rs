@@ -5,6 +5,7 @@
 mod mark;
 mod roots;
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use pipe_cache::{Collector, Store, Swept};
@@ -20,6 +21,8 @@ pub use roots::{Pin, Root, RootKind, pipeline_root};
 /// What decides what stays.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    /// Pipeline files whose lock files count, besides those that run logs tell of.
+    pub specs: Vec<PathBuf>,
     /// This many last runs of each pipeline.
     pub keep_runs: usize,
     /// Runs that were going within this time.

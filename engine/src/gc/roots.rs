@@ -106,7 +106,8 @@ pub(super) fn of_store(
             unfinished: Vec::new(),
         });
     }
-    let (mut seen, mut specs): (BTreeMap<String, usize>, BTreeSet<PathBuf>) = Default::default();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut specs: BTreeSet<PathBuf> = policy.specs.iter().cloned().collect();
     let mut runs = Vec::new();
     for run in history.runs() {
         specs.insert(run.origin.spec.clone());

@@ -263,7 +263,8 @@ impl Expectation {
 
     /// How an outcome differs from what is recorded of the row at `place`.
     fn difference(&self, step: &Step, place: usize, outcome: Option<Outcome>) -> Result<Option<String>, Failure> {
-        let before: usize = self.delta.removed.iter().map(|removed| removed.rows.partition_point(|row| (*row as usize) < place)).sum();
+        let before: usize =
+            self.delta.removed.iter().map(|removed| removed.rows.partition_point(|row| (*row as usize) < place)).sum();
         let here = |row: &u32| *row as usize == place;
         let removed = self.delta.removed.iter().find(|removed| removed.rows.iter().any(here));
         Ok(match (removed.map(|removed| &removed.why), outcome) {

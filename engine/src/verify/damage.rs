@@ -10,6 +10,7 @@ use crate::artifact::store_failure;
 use crate::gc::Marker;
 use crate::history::History;
 use crate::problem::Failure;
+use crate::worker::client::{Cancel, is_cancelled};
 
 /// What checking a store showed.
 #[derive(Clone, Debug, Serialize)]
@@ -60,12 +61,20 @@ pub struct Cost {
 /// Checks every part of a store, in parallel; `progress` is told bytes done and in all. With `repair` what is damaged is set aside.
 ///
 /// # Errors
-/// When the store cannot be read.
-pub fn verify(store: &Store, repair: bool, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<Verified, Failure> {
+/// When the store cannot be read, or the user interrupts.
+pub fn verify(
+    store: &Store,
+    repair: bool,
+    cancel: &Cancel,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Verified, Failure> {
     let parts = store.parts().map_err(store_failure)?;
     let total = parts.iter().map(pipe_cache::Part::len).sum();
     let done = std::sync::atomic::AtomicU64::new(0);
     let checked = parts.par_iter().map(|part| {
+        if is_cancelled(cancel) {
+            return Err(Failure::interrupted());
+        }
         let damage = store.check(part).map_err(store_failure);
         let before = done.fetch_add(part.len(), std::sync::atomic::Ordering::Relaxed);
         progress(before + part.len(), total);

@@ -1,12 +1,8 @@
 //! Everything that ends a command early, with its exit code and the way it is shown.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-<<<<<<< HEAD
 use pipe_engine::lock::LockError;
-use pipe_engine::problem::Failure;
-=======
 use pipe_engine::problem::{Failure, FailureClass};
->>>>>>> 083121e (gc: a living process keeps its packs; lock files of the pipelines named; verify can be interrupted)
 use pipe_engine::spec::{Diagnostic, SpecError};
 
 use crate::exit;

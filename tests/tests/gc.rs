@@ -103,6 +103,39 @@ fn runs_within_the_grace_period_stay() {
 }
 
 #[test]
+fn young_runs_stay_whatever_their_number() {
+    let project = Project::small();
+    let _ = project.run(&["p.toml"]);
+    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    let gc = project.pipe(&["gc", "--keep-runs", "1", "--keep-days", "1", "--grace", "0", "--yes"]);
+    assert_eq!(gc.code, 0, "{}", gc.stderr);
+    assert!(project.run(&["p.toml"]).executed().is_empty());
+}
+
+#[test]
+fn packs_are_rewritten_only_while_nobody_else_has_the_store_open() {
+    let project = Project::small();
+    // Of the pack of the first run the later ones need the texts, not the pictures.
+    let _ = project.run(&["p.toml"]);
+    (0..6).for_each(|n| change_picture(&project, n));
+    let slow = "\n[steps.slow]\nstage = \"command\"\nrun = [\"sleep\", \"20\"]\noutputs = { made = \"files\" }\ninputs = { rows = \"parts.train\" }\n";
+    let _ = project.run(&["p.toml"]);
+    project.write("q.toml", pipe_tests::SMALL.replace("name = \"p\"", "name = \"q\"") + slow);
+    let mut run = project.start(&["run", "q.toml", "slow"]);
+    std::thread::sleep(Duration::from_millis(500));
+    let beside = collect(&project, &["--yes"]);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_eq!(
+        (&beside["removed"]["rewritten"]["count"], &beside["removed"]["postponed"]["count"]),
+        (&0.into(), &1.into())
+    );
+    assert_eq!(collect(&project, &["--yes"])["removed"]["rewritten"]["count"], 1);
+    assert!(project.run(&["p.toml"]).executed().is_empty());
+    sound(&project);
+}
+
+#[test]
 fn a_pin_keeps_a_run_until_it_is_let_go_of() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);

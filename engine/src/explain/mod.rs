@@ -259,6 +259,14 @@ impl Search<'_> {
                 upstream.push(edge.step);
             }
         }
+        // A step that tells of the steps that led to it changes with them, even where they gave the same.
+        for change in &node.changes {
+            if let Fact::From { step } = &change.fact
+                && let Some(from) = self.graph.find(step).filter(|from| *from < at && !upstream.contains(from))
+            {
+                upstream.push(from);
+            }
+        }
         let partial = standing.recipe.is_none();
         let unknown = |fact: &Fact| {
             let mut inputs = step.inputs.iter().zip(&standing.inputs);

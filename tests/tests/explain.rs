@@ -89,6 +89,19 @@ fn a_column_that_is_handed_on_unread_is_followed() {
 }
 
 #[test]
+fn a_release_changes_with_the_steps_it_tells_of() {
+    let project = Project::small();
+    let release = "\n[steps.release]\nstage = \"publish\"\ninputs = { data = [\"parts.train\"] }\nname = \"texts\"\nlicense = \"cc0-1.0\"\n";
+    project.write("p.toml", SMALL.to_owned() + release);
+    let _ = project.run(&["p.toml"]);
+    // The same rows stay, so nothing but what the release says of its making differs.
+    replace(&project, "p.toml", "size(caption) > 6", "size(caption) >= 7");
+    let _ = project.run(&["p.toml"]);
+    let explained = told(&project, &["explain", "p.toml", "release"]);
+    assert!(explained.contains("release ← long: keep \"size(caption) > 6\" → \"size(caption) >= 7\""), "{explained}");
+}
+
+#[test]
 fn explaining_for_programs() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);

@@ -9,7 +9,7 @@ mod source;
 use pipe_cache::{Digest, Key};
 use serde::Serialize;
 
-use crate::artifact::{DatasetManifest, Manifest, store_failure};
+use crate::artifact::{Manifest, store_failure};
 use crate::compare::{self, RowChanges};
 use crate::dataset::load_column;
 use crate::graph::{Edge, Graph, Step};
@@ -236,36 +236,9 @@ impl Search<'_> {
         let Some(past) = past else { return Ok((node, Vec::new())) };
         let now = recipe_now(step, standing, self.context);
         node.changes = lines::diff(&past.recipe, &now);
-        let mut upstream = Vec::new();
-        for (edge, input) in step.inputs.iter().zip(&standing.inputs) {
-            let changed = node.changes.iter().find(|change| is_of(&change.fact, edge)).cloned();
-            match (input, changed) {
-                (None, _) => {
-                    let from = self.graph.steps[edge.step].name.clone();
-                    node.waits.push(Wait { port: edge.port.clone(), from: edge.from.clone(), step: from });
-                }
-                (Some(artifact), Some(change)) => {
-                    let rows = self.input_rows(step, edge, &artifact.manifest, &change)?;
-                    // What was taken from another step before changed here, not there.
-                    let rewired = rows.as_ref().is_some_and(|rows| rows.taken_before.is_some());
-                    node.rows.extend(rows);
-                    if rewired {
-                        continue;
-                    }
-                }
-                (Some(_), None) => continue,
-            }
-            if !upstream.contains(&edge.step) {
-                upstream.push(edge.step);
-            }
-        }
-        // A step that tells of the steps that led to it changes with them, even where they gave the same.
-        for change in &node.changes {
-            if let Fact::From { step } = &change.fact
-                && let Some(from) = self.graph.find(step).filter(|from| *from < at && !upstream.contains(from))
-            {
-                upstream.push(from);
-            }
+        let mut upstream = self.changed_inputs(step, standing, &mut node)?;
+        if standing.recipe.is_some() {
+            upstream.extend(self.changed_lineage(at, &node));
         }
         let partial = standing.recipe.is_none();
         let unknown = |fact: &Fact| {
@@ -286,12 +259,52 @@ impl Search<'_> {
         Ok((node, upstream))
     }
 
-    /// The rows of an input that changed, where the artifact that was read before is still known.
-    fn input_rows(&self, step: &Step, edge: &Edge, now: &Manifest, change: &Change) -> Result<Option<Rows>, Failure> {
-        let Some(now) = now.as_dataset() else { return Ok(None) };
-        let Some((from, before)) = change.before.as_deref().and_then(|text| self.artifact_of(edge, text)) else {
-            return Ok(None);
-        };
+    /// Adds what is known of the inputs that changed; gives the steps to look at for why.
+    fn changed_inputs(&self, step: &Step, standing: &Standing, node: &mut Node) -> Result<Vec<usize>, Failure> {
+        let mut upstream = Vec::new();
+        for (edge, input) in step.inputs.iter().zip(&standing.inputs) {
+            let changed = node.changes.iter().find(|change| is_of(&change.fact, edge)).cloned();
+            match (input, changed) {
+                (None, _) => {
+                    let from = self.graph.steps[edge.step].name.clone();
+                    node.waits.push(Wait { port: edge.port.clone(), from: edge.from.clone(), step: from });
+                }
+                (Some(artifact), Some(change)) => {
+                    let before = change.before.as_deref().and_then(|text| self.artifact_of(edge, text));
+                    // What was taken from another step before changed here, not there.
+                    let rewired = before.as_ref().is_some_and(|(from, _)| *from != edge.from);
+                    node.rows.extend(self.input_rows(step, edge, &artifact.manifest, before)?);
+                    if rewired {
+                        continue;
+                    }
+                }
+                (Some(_), None) => continue,
+            }
+            if !upstream.contains(&edge.step) {
+                upstream.push(edge.step);
+            }
+        }
+        Ok(upstream)
+    }
+
+    /// A step that tells of the steps that led to it changes with them, even where they gave the same.
+    fn changed_lineage(&self, at: usize, node: &Node) -> Vec<usize> {
+        let told = node.changes.iter().filter_map(|change| match &change.fact {
+            Fact::From { step } => self.graph.find(step),
+            _ => None,
+        });
+        told.filter(|from| *from < at).collect()
+    }
+
+    /// The rows of an input that changed, where the dataset that was read before is still known.
+    fn input_rows(
+        &self,
+        step: &Step,
+        edge: &Edge,
+        now: &Manifest,
+        before: Option<(String, Manifest)>,
+    ) -> Result<Option<Rows>, Failure> {
+        let (Some(now), Some((from, Manifest::Dataset(before)))) = (now.as_dataset(), before) else { return Ok(None) };
         let columns = match step.contract.reads.get(&edge.port) {
             Some(Reads::Columns(columns)) => Some(columns.as_slice()),
             _ => None,
@@ -301,8 +314,8 @@ impl Search<'_> {
         Ok(Some(Rows { of: edge.from.clone(), taken_before: Some(from).filter(|from| *from != edge.from), changes }))
     }
 
-    /// The dataset of the earlier run whose projection a line of a recipe names: of the same output, or of another.
-    fn artifact_of(&self, edge: &Edge, projection: &str) -> Option<(String, DatasetManifest)> {
+    /// The artifact of the earlier run whose projection a line of a recipe names: of the same output, or of another.
+    fn artifact_of(&self, edge: &Edge, projection: &str) -> Option<(String, Manifest)> {
         let reads = reads_of(projection)?;
         let run = self.run.as_ref()?;
         let producer = &self.graph.steps[edge.step].name;
@@ -321,10 +334,7 @@ impl Search<'_> {
                 () if single => step.to_owned(),
                 () => format!("{step}.{port}"),
             };
-            match manifest {
-                Manifest::Dataset(dataset) if same => Some((name, dataset)),
-                _ => None,
-            }
+            same.then_some((name, manifest))
         })
     }
 

@@ -45,13 +45,20 @@ impl Blob {
         Ok(bytes)
     }
 
-    /// Copies the object into a new file, piece by piece, and checks it against its digest.
+    /// Puts the object into a new file, as a clone where the file system has them, and checks it against its digest.
     ///
     /// # Errors
     /// As [`Blob::read`], and when the file cannot be written.
     pub fn copy_to(&self, target: &Path) -> io::Result<()> {
         let source = self.open()?;
         let mut out = File::create(target)?;
+        let whole = self.offset == 0 && source.metadata()?.len() == self.len;
+        // Where the file system can share what two files have in common, nothing is copied.
+        if whole && rustix::fs::ioctl_ficlone(&out, &source).is_ok() {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(&source)?;
+            return if hasher.finalize().as_bytes() == self.digest.bytes() { Ok(()) } else { Err(self.damaged()) };
+        }
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; PIECE];
         let mut done = 0;

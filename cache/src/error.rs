@@ -52,6 +52,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store may not be written to.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
+    }
+
     /// Whether the disk, the quota or the inodes are used up.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -67,17 +67,18 @@ struct Packs {
 }
 
 impl Store {
-    /// Opens the store in `root`, making it if there is none, and removes what dead processes left.
+    /// Opens the store in `root`, making it if there is none, and removes what dead processes left. One that may not be written to
+    /// gives what it has; whatever would write fails.
     ///
     /// # Errors
     /// When the directory cannot be made or read, or holds another format.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).context("find", root)?;
-        prepare(&root)?;
-        let tmp = root.join("tmp");
-        owner::sweep(&tmp)?;
-        let own = tmp.join(owner::unique_name());
-        fs::create_dir(&own).context("create", &own)?;
+        let own = root.join("tmp").join(owner::unique_name());
+        match prepare(&root).and_then(|()| fs::create_dir(&own).context("create", &own)) {
+            Err(error) if error.is_denied() && holds_store(&root) => {}
+            made => made?,
+        }
         let store = Self {
             root,
             own,
@@ -129,6 +130,26 @@ impl Store {
                 elsewhere.ok_or_else(|| StoreError::Damaged { digest: *digest, path: blob.path.to_path_buf() })
             }
             Err(error) => Err(error).context("read", &blob.path),
+        }
+    }
+
+    /// Where an object lies whose bytes are as its digest says: one in a pack is read, a large one is read if it changed since `index`
+    /// last saw it. A damaged one is moved aside, so that it is made again.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or cannot be read.
+    pub fn locate_whole(&self, digest: &Digest, index: &StatIndex) -> Result<Blob, StoreError> {
+        let blob = self.locate(digest)?.ok_or(StoreError::Missing(*digest))?;
+        if !blob.path.starts_with(self.root.join("objects")) {
+            return self.read(digest).map(|_| blob);
+        }
+        match index.digest(&blob.path) {
+            Ok(found) if found.digest == *digest => Ok(blob),
+            Err(error) if !is_damage(&error) => Err(error).context("read", &blob.path),
+            _ => {
+                self.set_aside(&blob);
+                Err(StoreError::Damaged { digest: *digest, path: blob.path.to_path_buf() })
+            }
         }
     }
 
@@ -374,7 +395,7 @@ impl Store {
         for file in pack::index_files(&self.root.join("packs")).unwrap_or_default() {
             let Ok(Some(index)) = pack::Index::open(&file) else { continue };
             if index.find(&blob.digest).is_some_and(|found| found.path == blob.path) {
-                self.drop_from_index(&file, &index, &blob.digest);
+                self.drop_damaged(&file, &index);
             }
         }
         let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
@@ -384,9 +405,11 @@ impl Store {
         let _ = self.refresh_packs();
     }
 
-    /// Replaces an index by one without the damaged object.
-    fn drop_from_index(&self, file: &Path, index: &pack::Index, digest: &Digest) {
-        let mut entries: Vec<pack::Entry> = index.entries().filter(|entry| entry.digest != *digest).collect();
+    /// Replaces an index by one without its damaged objects: where one is, there may be others, and each found by itself would cost a
+    /// run an attempt.
+    fn drop_damaged(&self, file: &Path, index: &pack::Index) {
+        let whole = |entry: &pack::Entry| index.find(&entry.digest).is_some_and(|blob| blob.read().is_ok());
+        let mut entries: Vec<pack::Entry> = index.entries().filter(whole).collect();
         let aside = self.own.join(owner::unique_name());
         if fs::write(&aside, pack::index_bytes(&mut entries)).is_ok() {
             // If it fails the object stays known as damaged and the read reports it again.
@@ -410,7 +433,12 @@ impl Drop for Store {
     }
 }
 
-/// Makes the directories of a store, or checks that there is one of this format.
+/// Whether there is a store of this format.
+fn holds_store(root: &Path) -> bool {
+    fs::read_to_string(root.join("format")).is_ok_and(|text| text.trim() == FORMAT)
+}
+
+/// Makes the directories of a store, or checks that there is one of this format, and removes what dead processes left.
 fn prepare(root: &Path) -> Result<(), StoreError> {
     let format = root.join("format");
     match fs::read_to_string(&format) {
@@ -431,7 +459,7 @@ fn prepare(root: &Path) -> Result<(), StoreError> {
         let path = root.join(directory);
         fs::create_dir_all(&path).context("create", &path)?;
     }
-    Ok(())
+    owner::sweep(&root.join("tmp"))
 }
 
 /// `ab/cdef…` below a directory: at most 256 entries each on the first level.
@@ -446,7 +474,8 @@ fn note_use(path: &Path) -> std::io::Result<()> {
 }
 
 fn is_damage(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+    use std::io::ErrorKind::{InvalidData, IsADirectory, UnexpectedEof};
+    matches!(error.kind(), InvalidData | UnexpectedEof | IsADirectory)
 }
 
 /// JSON, a line break, its BLAKE3.

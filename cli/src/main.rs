@@ -39,7 +39,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::verify(args, cli.json),
         Command::Export(args) => commands::export::export(args, cli.json),
     };
-    ExitCode::from(result.unwrap_or_else(|error| complain(&error, cli.json)))
+    let code = result.unwrap_or_else(|error| complain(&error, cli.json));
+    ExitCode::from(if code == exit::DONE && text::is_lost() { exit::FAILED } else { code })
 }
 
 /// The first interruption ends the run in order, the second at once.

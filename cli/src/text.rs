@@ -1,11 +1,27 @@
 //! Printing, and small texts: tables, durations, counts. The only place that writes to the terminal besides the bars.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Prints a line to standard output. A reader that went away (`| head`) is no error.
 pub fn out(line: &str) {
-    let _ = writeln!(anstream::stdout().lock(), "{line}");
+    match writeln!(anstream::stdout().lock(), "{line}") {
+        // Whoever read along has seen enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            if !LOST.swap(true, Ordering::Relaxed) {
+                err(&format!("error: cannot write to standard output: {error}"));
+            }
+        }
+        _ => {}
+    }
 }
+
+/// Whether something of the output could not be written.
+pub fn is_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
+
+static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints a line to standard error.
 pub fn err(line: &str) {

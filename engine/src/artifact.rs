@@ -8,7 +8,7 @@ use pipe_cache::{Digest, Fields, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Schema;
-use crate::problem::{Failure, FailureClass};
+use crate::problem::{FREE_SPACE, Failure, FailureClass};
 use crate::stage::{DATASET, Reads};
 
 /// The column every dataset has: a unique text per row.
@@ -177,11 +177,14 @@ impl Manifest {
 pub fn store_failure(error: StoreError) -> Failure {
     let class = match error {
         StoreError::Missing(_) | StoreError::Damaged { .. } => FailureClass::Lost,
-        _ => FailureClass::Transient,
+        _ => FailureClass::Store,
     };
     let failure = Failure::new(class, error.to_string());
     if error.is_full() {
-        return failure.help("free some space, or move the store with --store; what was finished stays finished");
+        return failure.help(FREE_SPACE);
+    }
+    if error.is_denied() {
+        return failure.help("what is in the store can be looked at; to run, use a store of your own with --store");
     }
     failure
 }

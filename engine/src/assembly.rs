@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use pipe_cache::{Digest, Fields, RowKey, RowMemory, Store, row_key};
 use rayon::prelude::*;
 
-use crate::artifact::{Chunk, DatasetManifest, ID};
+use crate::artifact::{Chunk, DatasetManifest, ID, store_failure};
 use crate::cell::Schema;
 use crate::column::Column;
-use crate::dataset::{Piece, load_column};
+use crate::dataset::load_column;
 use crate::delta::ChunkDelta;
 use crate::problem::Failure;
 
@@ -82,67 +82,69 @@ impl<'a> Assembly<'a> {
         Ok(DatasetManifest::new(self.schema.clone(), chunks.into_iter().flatten().collect()))
     }
 
-    /// The chunk that a group makes, if that is known without reading rows: `None` if not, `Some(None)` if no row stays.
+    /// The columns of the chunk that a group makes, as far as they are known without reading rows; `None` if no row stays.
     #[must_use]
-    pub fn known_chunk(&self, group: &Group<'_>) -> Option<Option<Chunk>> {
+    pub fn known_columns(&self, group: &Group<'_>) -> Option<BTreeMap<String, Digest>> {
         if group.rows() == 0 {
-            return Some(None);
+            return None;
         }
+        let known = |name: &str| Some((name.to_owned(), self.known_column(group, name)?));
+        Some(self.names().filter_map(known).collect())
+    }
+
+    /// The columns of the dataset, `id` among them.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.schema.names().chain([ID])
+    }
+
+    /// Where no row left, a column is shared; else what came of the same columns before is remembered.
+    fn known_column(&self, group: &Group<'_>, name: &str) -> Option<Digest> {
         if let Some((chunk, delta)) = group.whole() {
-            return Some(Some(self.shared(chunk, delta)));
+            return delta.columns.get(name).or_else(|| chunk.columns.get(name)).copied();
         }
-        let chunk: Chunk = postcard::from_bytes(&self.memory.get(&self.key(group))?).ok()?;
-        let there = chunk.columns.values().all(|column| matches!(self.store.locate(column), Ok(Some(_))));
-        (there && chunk.rows == group.rows()).then_some(Some(chunk))
+        let digest = Digest::from_bytes(self.memory.get(&key(group, name)?)?.try_into().ok()?);
+        matches!(self.store.locate(&digest), Ok(Some(_))).then_some(digest)
     }
 
     fn chunk(&self, group: &Group<'_>) -> Result<Option<Chunk>, Failure> {
-        if let Some(known) = self.known_chunk(group) {
-            return Ok(known);
-        }
-        let mut made = Piece::empty(self.schema);
-        for (chunk, _, delta) in group.members().iter().filter(|(_, _, delta)| delta.kept_count() > 0) {
-            made.append(self.kept(chunk, delta)?)?;
-        }
-        let chunk = made.store(self.store)?;
-        let value = postcard::to_stdvec(&chunk).expect("encoding plain data into memory cannot fail");
-        self.memory.insert(self.key(group), value);
-        Ok(Some(chunk))
-    }
-
-    /// Where no row left, columns are shared.
-    fn shared(&self, chunk: &Chunk, delta: &ChunkDelta) -> Chunk {
-        let mut columns = chunk.columns.clone();
-        columns.retain(|name, _| name == ID || self.schema.get(name).is_some());
-        columns.extend(delta.columns.clone());
-        Chunk { rows: chunk.rows, columns }
-    }
-
-    fn kept(&self, input: &Chunk, delta: &ChunkDelta) -> Result<Piece, Failure> {
-        let kept = delta.kept();
-        let mut columns = BTreeMap::new();
-        for name in self.schema.names().chain([ID]) {
-            let column: Column = match (delta.columns.get(name), input.columns.get(name)) {
-                (Some(digest), _) => load_column(self.store, digest)?,
-                (None, Some(digest)) => load_column(self.store, digest)?.filter(&kept),
-                (None, None) => return Err(Failure::internal(format!("a chunk lacks column `{name}`"))),
-            };
-            columns.insert(name.to_owned(), column);
-        }
-        Ok(Piece { rows: delta.kept_count(), columns })
-    }
-
-    fn key(&self, group: &Group<'_>) -> RowKey {
-        let mut fields = Fields::new("assembled");
-        for name in self.schema.names() {
-            fields.push(name.as_bytes());
-        }
-        for (chunk, delta, _) in group.members() {
-            fields.push(&chunk.rows.to_le_bytes()).push(delta.bytes());
-            for (name, digest) in &chunk.columns {
-                fields.push(name.as_bytes()).push(digest.bytes());
+        let Some(mut columns) = self.known_columns(group) else { return Ok(None) };
+        for name in self.names() {
+            if !columns.contains_key(name) {
+                columns.insert(name.to_owned(), self.column(group, name)?);
             }
         }
-        row_key(&fields.key())
+        Ok(Some(Chunk { rows: group.rows(), columns }))
     }
+
+    /// Makes a column of the chunk of a group, and remembers it.
+    fn column(&self, group: &Group<'_>, name: &str) -> Result<Digest, Failure> {
+        let lacking = || Failure::internal(format!("a chunk lacks column `{name}`"));
+        let mut made: Option<Column> = None;
+        for (chunk, _, delta) in group.members().iter().filter(|(_, _, delta)| delta.kept_count() > 0) {
+            let kept = match (delta.columns.get(name), chunk.columns.get(name)) {
+                (Some(digest), _) => load_column(self.store, digest)?,
+                (None, Some(digest)) => load_column(self.store, digest)?.filter(&delta.kept()),
+                (None, None) => return Err(lacking()),
+            };
+            match &mut made {
+                Some(made) => made.append(kept).map_err(Failure::internal)?,
+                None => made = Some(kept),
+            }
+        }
+        let digest = self.store.put(&made.ok_or_else(lacking)?.encode()).map_err(store_failure)?;
+        if let Some(key) = key(group, name) {
+            self.memory.insert(key, digest.bytes().to_vec());
+        }
+        Ok(digest)
+    }
+}
+
+/// Names what a column of a group is made from; `None` where a chunk lacks it.
+fn key(group: &Group<'_>, name: &str) -> Option<RowKey> {
+    let mut fields = Fields::new("assembled");
+    for (chunk, delta, changes) in group.members() {
+        let column = changes.columns.get(name).or_else(|| chunk.columns.get(name))?;
+        fields.push(&chunk.rows.to_le_bytes()).push(delta.bytes()).push(column.bytes());
+    }
+    Some(row_key(&fields.key()))
 }

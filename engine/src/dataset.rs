@@ -39,16 +39,6 @@ impl Piece {
         Self { rows: 0, columns }
     }
 
-    pub(crate) fn append(&mut self, other: Self) -> Result<(), Failure> {
-        self.rows += other.rows;
-        for (name, column) in other.columns {
-            let into =
-                self.columns.get_mut(&name).ok_or_else(|| Failure::internal(format!("stray column `{name}`")))?;
-            into.append(column).map_err(Failure::internal)?;
-        }
-        Ok(())
-    }
-
     /// Adds a row, its cells in the order of the schema's names.
     pub(crate) fn push(&mut self, schema: &Schema, row: Row) -> Result<(), Failure> {
         if row.cells.len() != schema.0.len() {

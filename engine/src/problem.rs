@@ -90,6 +90,8 @@ pub enum FailureClass {
     Input,
     /// The network, the disk or memory; running again may work.
     Transient,
+    /// The store cannot be read or written: it is full, or not allowed. Running again may work.
+    Store,
     /// An object of the store is gone or damaged; the step that gave it can make it again.
     Lost,
     /// A worker process ended, hung or answered nonsense.
@@ -103,6 +105,9 @@ pub enum FailureClass {
     /// A fault of `pipe` itself.
     Internal,
 }
+
+/// What to do about a full disk.
+pub(crate) const FREE_SPACE: &str = "free some space (`pipe gc` says what nothing needs), or move the store with --store; what was finished stays finished";
 
 /// Why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -160,10 +165,14 @@ impl Failure {
 
     /// An operating system error on a path.
     pub fn io(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-        let damaged = matches!(error.kind(), InvalidData | UnexpectedEof);
-        let class = if damaged { FailureClass::Lost } else { FailureClass::Transient };
-        Self::new(class, format!("cannot {what} {}: {error}", path.display()))
+        use std::io::ErrorKind::{InvalidData, QuotaExceeded, ReadOnlyFilesystem, StorageFull, UnexpectedEof};
+        let message = format!("cannot {what} {}: {error}", path.display());
+        match error.kind() {
+            InvalidData | UnexpectedEof => Self::new(FailureClass::Lost, message),
+            StorageFull | QuotaExceeded => Self::new(FailureClass::Store, message).help(FREE_SPACE),
+            ReadOnlyFilesystem => Self::new(FailureClass::Store, message),
+            _ => Self::new(FailureClass::Transient, message),
+        }
     }
 
     /// Adds what to do.

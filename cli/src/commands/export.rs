@@ -2,8 +2,8 @@
 
 use pipe_engine::artifact::Manifest;
 use pipe_engine::dataset;
-use pipe_engine::problem::Failure;
-use pipe_engine::run::find_all;
+use pipe_engine::problem::{Failure, FailureClass};
+use pipe_engine::run::{self, Artifact, find_all};
 use pipe_engine::spec::SpecError;
 use pipe_engine::step::FileSet;
 
@@ -27,7 +27,26 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
         return Err(SpecError::Override { message, help }.into());
     }
     make_empty(&args.directory)?;
-    let what = match artifact.manifest.as_ref() {
+    let what = match write(&session, artifact, args) {
+        Err(failure) if failure.class == FailureClass::Lost => {
+            // What is damaged is taken out of use, so that a run finds it missing.
+            session.look(|context| run::examine(context, &artifact.manifest));
+            return Err(failure.help(format!("pipe run {} makes it again", args.spec.spec.display())).into());
+        }
+        written => written?,
+    };
+    if json {
+        let value = serde_json::json!({ "directory": args.directory, "kind": artifact.manifest.kind(), "digest": artifact.digest });
+        text::out(&value.to_string());
+    } else {
+        text::out(&format!("{}: {what} of {} ({})", args.directory.display(), args.step, artifact.manifest.kind()));
+    }
+    Ok(exit::DONE)
+}
+
+/// Writes an artifact; says how much it was.
+fn write(session: &Session, artifact: &Artifact, args: &ExportArgs) -> Result<String, Failure> {
+    Ok(match artifact.manifest.as_ref() {
         Manifest::Dataset(rows) => {
             let view = dataset::view(&session.store, rows, None)?;
             formats::write(&view, args.format, &args.step, &args.directory)?;
@@ -41,14 +60,7 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
             files.materialise(&args.directory)?;
             text::count(manifest.files.len() as u64, "file")
         }
-    };
-    if json {
-        let value = serde_json::json!({ "directory": args.directory, "kind": artifact.manifest.kind(), "digest": artifact.digest });
-        text::out(&value.to_string());
-    } else {
-        text::out(&format!("{}: {what} of {} ({})", args.directory.display(), args.step, artifact.manifest.kind()));
-    }
-    Ok(exit::DONE)
+    })
 }
 
 /// Nothing of the user's is ever overwritten.

@@ -36,7 +36,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     lock.update(&summary);
     if !json {
         print_tables(&session, &summary);
-        print_end(args, &summary);
+        print_end(&summary);
     }
     Ok(code(&summary))
 }
@@ -93,7 +93,9 @@ fn reporter(json: bool) -> Box<dyn Reporter> {
     if json {
         return Box::new(JsonLines);
     }
-    if std::io::stderr().is_terminal() { Box::new(Bars::new()) } else { Box::new(PlainLines::new()) }
+    // Bars need a terminal that can move its cursor.
+    let moves = std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb");
+    if moves && std::io::stderr().is_terminal() { Box::new(Bars::new()) } else { Box::new(PlainLines::new()) }
 }
 
 /// A name that sorts by time and that two runs at once do not share.
@@ -119,10 +121,9 @@ fn metrics_table(session: &Session, artifact: &run::Artifact) -> Option<String> 
     String::from_utf8(session.store.read(&table.digest).ok()?).ok()
 }
 
-fn print_end(args: &RunArgs, summary: &Summary) {
-    let spec = args.target.spec.spec.display();
+fn print_end(summary: &Summary) {
     if summary.interrupted {
-        text::err(&format!("\ninterrupted; what was finished is kept. Go on with: pipe run {spec}"));
+        text::err(&format!("\ninterrupted; what was finished is kept. Go on with: {}", command_line()));
     }
     for (step, failure) in &summary.failures {
         text::err(&format!("\nerror: step `{step}` failed: {failure}"));
@@ -134,13 +135,23 @@ fn print_end(args: &RunArgs, summary: &Summary) {
     }
 }
 
+/// The command as it was given, for a shell.
+fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
+    let quote = |word: String| {
+        let bare = !word.is_empty() && word.chars().all(plain);
+        if bare { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    std::env::args().map(quote).collect::<Vec<_>>().join(" ")
+}
+
 fn code(summary: &Summary) -> u8 {
     if summary.interrupted {
         return exit::INTERRUPTED;
     }
     match summary.failures.as_slice() {
         [] if summary.complete() => exit::DONE,
-        [(step, failure), ..] if step == "store" && failure.class == FailureClass::Transient => exit::STORE,
+        failures if failures.iter().any(|(_, failure)| failure.class == FailureClass::Store) => exit::STORE,
         _ => exit::FAILED,
     }
 }

@@ -105,7 +105,7 @@ impl Reporter for Bars {
             Event::StepRetried { step, retry, retries, wait, failure } => {
                 self.pause(&mut state, step, &words::retried(*retry, *retries, *wait, failure));
             }
-            Event::StepFailed { step, .. } => self.end(&mut state, step, "FAILED"),
+            Event::StepFailed { step, failure } => self.end(&mut state, step, words::failed(failure)),
             Event::StepSkipped { step, because } => {
                 self.end(&mut state, step, &format!("not tried, because of {because}"));
             }

@@ -50,7 +50,7 @@ impl Reporter for PlainLines {
             Event::StepRetried { step, retry, retries, wait, failure } => {
                 text::err(&format!("{step}: {}", words::retried(*retry, *retries, *wait, failure)));
             }
-            Event::StepFailed { step, .. } => text::err(&format!("{step}: FAILED")),
+            Event::StepFailed { step, failure } => text::err(&format!("{step}: {}", words::failed(failure))),
             Event::Log { step, level: Level::Warning, message } => text::err(&format!("{step}: warning: {message}")),
             Event::RunFinished { executed, reused, seconds, .. } => {
                 text::err(&format!("{executed} executed, {reused} reused, {}", text::duration(*seconds)));

@@ -1,7 +1,7 @@
 //! What a step did, in words.
 
 use pipe_engine::event::{RowCounts, StepReport};
-use pipe_engine::problem::Failure;
+use pipe_engine::problem::{Failure, FailureClass};
 
 use crate::text;
 
@@ -39,4 +39,9 @@ fn left_out(how: &str, reasons: &std::collections::BTreeMap<String, u64>) -> Str
     }
     let list = reasons.iter().map(|(reason, n)| format!("{n} {reason}")).collect::<Vec<_>>().join(", ");
     format!("; {how} {list}")
+}
+
+/// How a step failed, in a word.
+pub fn failed(failure: &Failure) -> &'static str {
+    if failure.class == FailureClass::Interrupted { "interrupted" } else { "FAILED" }
 }

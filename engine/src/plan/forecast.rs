@@ -64,6 +64,14 @@ impl Rows {
         Self { schema: dataset.schema.clone(), parts: dataset.chunks.iter().cloned().map(Part::Chunk).collect() }
     }
 
+    /// The dataset, where every chunk of it is known as far as anyone reads it.
+    pub(super) fn known(&self) -> Option<Artifact> {
+        let chunk = |part: &Part| if let Part::Chunk(chunk) = part { Some(chunk.clone()) } else { None };
+        let chunks = self.parts.iter().map(chunk).collect::<Option<_>>()?;
+        let manifest = Manifest::Dataset(DatasetManifest::new(self.schema.clone(), chunks));
+        Some(Artifact { digest: Digest::of(&manifest.encode()), manifest: Arc::new(manifest) })
+    }
+
     pub(super) const fn schema(&self) -> &Schema {
         &self.schema
     }
@@ -227,15 +235,19 @@ impl Former<'_> {
     fn flush(&mut self, assembly: &Assembly<'_>) -> Result<(), Failure> {
         let known = std::mem::take(&mut self.known);
         for group in groups(known.iter().map(|(chunk, digest, delta)| (chunk, digest, delta))) {
-            match assembly.known_chunk(&group) {
-                Some(chunk) => self.parts.extend(chunk.map(Part::Chunk)),
-                None => {
-                    for (chunk, _, delta) in group.members() {
-                        let rows = Part::Chunk((*chunk).clone()).into_rows(self.store, self.read)?;
-                        self.parts.push(Part::Rows(apply(rows, delta, self.store)?));
-                    }
+            let Some(mut columns) = assembly.known_columns(&group) else { continue };
+            let is_read = |name: &str| name == ID || self.read.contains(name);
+            let names = || assembly.names().filter(|name| !columns.contains_key(*name));
+            if names().any(is_read) {
+                for (chunk, _, delta) in group.members() {
+                    let rows = Part::Chunk((*chunk).clone()).into_rows(self.store, self.read)?;
+                    self.parts.push(Part::Rows(apply(rows, delta, self.store)?));
                 }
+                continue;
             }
+            let unread: Vec<String> = names().map(str::to_owned).collect();
+            columns.extend(unread.into_iter().map(|name| (name, unread_column())));
+            self.parts.push(Part::Chunk(Chunk { rows: group.rows(), columns }));
         }
         Ok(())
     }
@@ -424,12 +436,14 @@ impl TakeChunks for Parts<'_> {
 }
 
 impl Parts<'_> {
-    /// A chunk whose columns are all in the store is the one it was.
+    /// A chunk whose columns are in the store, those that someone reads, is as good as stored.
     fn part(&self, rows: EncodedRows) -> Result<Part, Failure> {
         let mut piece = rows.into_piece(self.schema)?;
         let digests: BTreeMap<String, Digest> =
             piece.columns.iter().map(|(name, column)| (name.clone(), Digest::of(&column.encode()))).collect();
-        if self.taken.store.locate_all(&digests).map_err(store_failure)?.is_some() {
+        let mut read = digests.clone();
+        read.retain(|name, _| name == ID || self.taken.read.contains(name.as_str()));
+        if self.taken.store.locate_all(&read).map_err(store_failure)?.is_some() {
             return Ok(Part::Chunk(Chunk { rows: piece.rows, columns: digests }));
         }
         let ids =
@@ -442,6 +456,11 @@ impl Parts<'_> {
         };
         Ok(Part::Rows(ids.into_iter().enumerate().map(row).collect()))
     }
+}
+
+/// Stands in for a column that nobody reads: it enters no key.
+fn unread_column() -> Digest {
+    Digest::of(b"a column that nobody reads")
 }
 
 /// A plan reports nothing while it is made.

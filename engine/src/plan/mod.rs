@@ -14,11 +14,10 @@ use crate::cell::Schema;
 use crate::event::RowCounts;
 use crate::graph::{Graph, Step};
 use crate::problem::Failure;
-use crate::recipe::row_columns;
 use crate::run::evaluate::{find, lineage, memory, prepare};
 use crate::run::table::Table;
 use crate::run::{Artifact, Context, RowScanner, StepResult};
-use crate::stage::{DATASET, Execute};
+use crate::stage::{DATASET, Execute, Reads};
 use crate::step::{Ancestor, Inputs};
 
 use forecast::Rows;
@@ -85,6 +84,8 @@ impl Plan {
 /// What is known of an output.
 enum Output {
     Known(Artifact),
+    /// What it will be, as far as anyone reads it; it is not made yet.
+    Told(Artifact),
     Rows(Rows),
     Unknown,
 }
@@ -94,7 +95,7 @@ enum Output {
 /// # Errors
 /// When the store cannot be read.
 pub fn plan(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Result<Plan, Failure> {
-    let read: BTreeSet<&str> = graph.steps.iter().flat_map(row_columns).map(String::as_str).collect();
+    let read = columns_read(graph);
     let mut planner = Planner { graph, context, read, outputs: Vec::new(), ancestors: Vec::new() };
     let mut steps = Vec::new();
     for (at, step) in graph.steps.iter().enumerate() {
@@ -111,10 +112,37 @@ pub fn plan(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Result<Pla
     Ok(Plan { pipeline: graph.name.clone(), steps })
 }
 
+/// The columns that any step reads: the only ones a forecast carries.
+fn columns_read(graph: &Graph) -> BTreeSet<&str> {
+    let mut read = BTreeSet::new();
+    for (step, edge) in graph.steps.iter().flat_map(|step| step.inputs.iter().map(move |edge| (step, edge))) {
+        let whole = graph.steps[edge.step].output(&edge.output).and_then(|output| output.schema.as_ref());
+        match step.contract.reads.get(&edge.port) {
+            Some(Reads::Columns(columns)) => read.extend(columns.iter().map(String::as_str)),
+            _ => read.extend(whole.into_iter().flat_map(Schema::names)),
+        }
+    }
+    read
+}
+
+/// What is known of rows: all, where every chunk is.
+fn told(rows: Rows) -> Output {
+    rows.known().map_or(Output::Rows(rows), Output::Told)
+}
+
+impl Output {
+    const fn artifact(&self) -> Option<&Artifact> {
+        match self {
+            Self::Known(artifact) | Self::Told(artifact) => Some(artifact),
+            Self::Rows(_) | Self::Unknown => None,
+        }
+    }
+}
+
 struct Planner<'a> {
     graph: &'a Graph,
     context: &'a Context<'a>,
-    /// Columns that some step reads row by row: the only ones a forecast carries.
+    /// See [`columns_read`].
     read: BTreeSet<&'a str>,
     /// What each step gives, by step and output.
     outputs: Vec<Vec<Output>>,
@@ -127,11 +155,16 @@ type Planned = (StepPlan, Vec<Output>);
 impl Planner<'_> {
     fn step(&mut self, at: usize, step: &Step) -> Result<Planned, Failure> {
         self.ancestors.push(None);
-        let changed = self.changed_inputs(step);
-        if changed.is_empty() {
+        let changed = self.inputs_that(step, |output| output.artifact().is_none());
+        let made = self.inputs_that(step, |output| matches!(output, Output::Told(_)));
+        // What a row or table step does to rows that are not put together yet, its memory tells.
+        if changed.is_empty() && (made.is_empty() || !step.stage.execute.transforms()) {
             return self.with_known_inputs(at, step);
         }
-        let reason = format!("{} will change", changed.join(" and "));
+        let reason = match changed.is_empty() {
+            true => format!("{} will be put together anew", made.join(" and ")),
+            false => format!("{} will change", changed.join(" and ")),
+        };
         match step.stage.execute {
             Execute::Rows(_) | Execute::TorchRows => self.rows(step, &reason),
             Execute::Table(_) => Ok(self.table(step, &reason)),
@@ -167,7 +200,7 @@ impl Planner<'_> {
         match read {
             Some(mut ports) => {
                 let outputs: Vec<Output> =
-                    step.outputs.iter().map(|o| ports.remove(&o.port).map_or(Output::Unknown, Output::Rows)).collect();
+                    step.outputs.iter().map(|o| ports.remove(&o.port).map_or(Output::Unknown, told)).collect();
                 (plan, outputs)
             }
             None => (plan, unknown(step)),
@@ -182,7 +215,7 @@ impl Planner<'_> {
         let certain = input.is_certain();
         let primary = step.primary_port();
         let mut others = step.inputs.iter().filter(|edge| edge.port != primary);
-        let others_known = others.all(|edge| matches!(self.output(edge), Output::Known(_)));
+        let others_known = others.all(|edge| self.output(edge).artifact().is_some());
         let (rows, execute) = if others_known {
             let scanner = RowScanner::new(step, self.memory(step), self.context.store)?;
             input.through_row_step(step, &scanner, self.context.store, &self.read)?
@@ -193,7 +226,7 @@ impl Planner<'_> {
         if execute == 0 && certain {
             plan.action = Action::Assemble;
         }
-        Ok((plan, vec![Output::Rows(rows)]))
+        Ok((plan, vec![told(rows)]))
     }
 
     /// A table step whose result is not there: it is cheap enough to be tried, if all it reads is known.
@@ -210,7 +243,7 @@ impl Planner<'_> {
         if execute == 0 && certain {
             plan.action = Action::Assemble;
         }
-        (plan, ports.into_iter().map(Output::Rows).collect())
+        (plan, ports.into_iter().map(told).collect())
     }
 
     /// Names the row memory of a step; its recipe does not look at the rows themselves.
@@ -224,38 +257,22 @@ impl Planner<'_> {
         at.and_then(|at| self.outputs[edge.step].get(at)).unwrap_or(&Output::Unknown)
     }
 
-    /// The inputs whose content is not known, as the pipeline names them.
-    fn changed_inputs(&self, step: &Step) -> Vec<String> {
-        let mut names: Vec<String> = step
-            .inputs
-            .iter()
-            .filter(|edge| !matches!(self.output(edge), Output::Known(_)))
-            .map(|edge| format!("`{}`", edge.from))
-            .collect();
+    /// The inputs of which this holds, as the pipeline names them.
+    fn inputs_that(&self, step: &Step, holds: impl Fn(&Output) -> bool) -> Vec<String> {
+        let mut names: Vec<String> =
+            step.inputs.iter().filter(|edge| holds(self.output(edge))).map(|edge| format!("`{}`", edge.from)).collect();
         names.dedup();
         names
     }
 
     fn known_inputs(&self, step: &Step) -> Vec<Artifact> {
-        step.inputs
-            .iter()
-            .filter_map(|edge| match self.output(edge) {
-                Output::Known(artifact) => Some(artifact.clone()),
-                _ => None,
-            })
-            .collect()
+        step.inputs.iter().filter_map(|edge| self.output(edge).artifact().cloned()).collect()
     }
 
     /// Inputs for a row recipe, which does not look at the first: a forecast one is stood in for by an empty dataset.
     fn scannable_inputs(&self, step: &Step) -> Vec<Artifact> {
         let stand_in = || forecast::empty_dataset(Schema::default());
-        step.inputs
-            .iter()
-            .map(|edge| match self.output(edge) {
-                Output::Known(artifact) => artifact.clone(),
-                _ => stand_in(),
-            })
-            .collect()
+        step.inputs.iter().map(|edge| self.output(edge).artifact().cloned().unwrap_or_else(stand_in)).collect()
     }
 
     /// The rows a row or table step works on, as far as they are known.
@@ -264,7 +281,7 @@ impl Planner<'_> {
         let port = step.primary_port();
         let Some(edge) = step.inputs.iter().find(|edge| edge.port == port) else { return Ok(None) };
         Ok(match self.output(edge) {
-            Output::Known(artifact) => artifact.manifest.as_dataset().map(Rows::of),
+            Output::Known(artifact) | Output::Told(artifact) => artifact.manifest.as_dataset().map(Rows::of),
             Output::Rows(rows) => Some(rows.clone()),
             Output::Unknown => None,
         })

@@ -199,7 +199,7 @@ fn rows_again(
     let (_, dataset) = transform::primary(step, &found.prepared.inputs)?;
     let port = step.outputs.first().map_or("", |output| output.port.as_str());
     let deltas = transform::load_deltas(&found.record, port, context.store)?;
-    let inputs = whole::inputs(step, &found.prepared, context.store, Some(step.primary_port()))?;
+    let inputs = whole::inputs(step, &found.prepared, context, Some(step.primary_port()))?;
     let executor = Executor::new(step, &inputs, &dataset.schema, context)?;
     let (mut first, mut places) = (0, places.iter().copied().peekable());
     for (chunk, delta) in dataset.chunks.iter().zip(deltas) {

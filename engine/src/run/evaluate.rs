@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pipe_cache::{ActionRecord, Digest, Key, Store};
+use pipe_cache::{ActionRecord, Digest, Key, StatIndex, Store};
 
 use super::{Artifact, Context, StepResult, transform};
 use crate::artifact::{Manifest, store_failure};
@@ -187,10 +187,10 @@ pub fn is_complete(store: &Store, manifest: &Manifest) -> bool {
 }
 
 /// Reads every object of an artifact, so that the damaged ones are found and set aside.
-pub fn examine(store: &Store, manifest: &Manifest) {
+pub fn examine(store: &Store, index: &StatIndex, manifest: &Manifest) {
     all_objects(store, manifest, |digest| {
         // What is wrong with it, the store has dealt with; whoever needs the object misses it.
-        let _ = store.read(digest);
+        let _ = store.locate_whole(digest, index);
         true
     });
 }

@@ -141,6 +141,11 @@ pub fn run(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Summary {
     summary
 }
 
+/// Reads every object of an artifact, so that the damaged ones are found and made again by the next run.
+pub fn examine(context: &Context<'_>, manifest: &Manifest) {
+    evaluate::examine(context.store, context.index, manifest);
+}
+
 /// A directory of this attempt alone, removed when the attempt ends.
 struct Scratch(PathBuf);
 

@@ -138,8 +138,17 @@ impl<'a> RowScanner<'a> {
     fn known_chunk(&self, chunk: &Chunk) -> Option<(Digest, ChunkDelta)> {
         let digest = Digest::from_bytes(self.memory.get(&self.chunk_key(chunk))?.try_into().ok()?);
         let delta = ChunkDelta::load(self.store, &digest).ok()?;
-        let there = delta.columns.values().all(|column| matches!(self.store.locate(column), Ok(Some(_))));
+        let there = delta.columns.iter().all(|(name, column)| self.has_column(name, column));
         (there && delta.rows == chunk.rows).then_some((digest, delta))
+    }
+
+    /// Whether a column that the step wrote is there, with the images it names.
+    fn has_column(&self, name: &str, column: &Digest) -> bool {
+        let has = |digest: &Digest| matches!(self.store.locate(digest), Ok(Some(_)));
+        if !self.writes.iter().any(|(written, column_type)| written == name && *column_type == ColumnType::Image) {
+            return has(column);
+        }
+        matches!(load_column(self.store, column), Ok(Column::Image(cells)) if cells.iter().flatten().all(has))
     }
 }
 

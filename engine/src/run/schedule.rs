@@ -22,6 +22,9 @@ use crate::worker::client::is_cancelled;
 /// How often finished work is made durable.
 const COMMIT_EVERY: Duration = Duration::from_millis(300);
 
+/// How often a run makes the lost results of a step again.
+const MOST_HEALED: u32 = 3;
+
 /// The longest wait before a step is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -48,8 +51,8 @@ pub(super) struct Scheduler<'a> {
     states: Vec<State>,
     waits: Waits,
     queue: Queue,
-    /// Steps whose lost results were already made again once in this run.
-    healed: Vec<bool>,
+    /// How often the lost results of each step were made again in this run.
+    healed: Vec<u32>,
     /// How often each step was tried and failed.
     tries: Vec<u32>,
     /// Steps to be tried again, by when; with why they failed.
@@ -65,7 +68,7 @@ impl<'a> Scheduler<'a> {
             states: wanted.iter().map(|wanted| if *wanted { State::Waiting } else { State::Unwanted }).collect(),
             waits: Waits::new(graph, wanted),
             queue: Queue::new(context.limits),
-            healed: vec![false; graph.steps.len()],
+            healed: vec![0; graph.steps.len()],
             tries: vec![0; graph.steps.len()],
             later: BTreeMap::new(),
             failures: Vec::new(),
@@ -184,10 +187,10 @@ impl<'a> Scheduler<'a> {
         let lost = step.inputs.iter().find(|edge| {
             let State::Done(result) = &self.states[edge.step] else { return false };
             let artifact = &result.outputs[&edge.output];
-            !self.healed[edge.step] && !evaluate::is_complete(self.context.store, &artifact.manifest)
+            self.healed[edge.step] < MOST_HEALED && !evaluate::is_complete(self.context.store, &artifact.manifest)
         });
         let Some(from) = lost.map(|edge| edge.step) else { return false };
-        self.healed[from] = true;
+        self.healed[from] += 1;
         evaluate::forget(
             &self.graph.steps[from],
             &self.inputs(&self.graph.steps[from]),
@@ -236,7 +239,7 @@ impl<'a> Scheduler<'a> {
     /// If the step failed because an input is lost or damaged, makes that input again and tries once more.
     fn heal(&mut self, at: usize) -> bool {
         for artifact in self.inputs(&self.graph.steps[at]) {
-            evaluate::examine(self.context.store, &artifact.manifest);
+            evaluate::examine(self.context.store, self.context.index, &artifact.manifest);
         }
         // Another step that takes from the same may have found the loss first.
         let upstream = &mut self.graph.steps[at].upstream();
@@ -251,7 +254,7 @@ impl<'a> Scheduler<'a> {
 
     /// Whether the step is to be tried again after this failure.
     fn may_pass(&self, at: usize, failure: &Failure) -> bool {
-        let passes = matches!(failure.class, FailureClass::Transient | FailureClass::Worker);
+        let passes = matches!(failure.class, FailureClass::Transient | FailureClass::Store | FailureClass::Worker);
         passes && self.tries[at] < self.graph.steps[at].settings.retries && !self.ending()
     }
 
@@ -274,10 +277,10 @@ impl<'a> Scheduler<'a> {
     fn fail(&mut self, at: usize, failure: Failure) {
         let step = self.graph.steps[at].name.clone();
         self.states[at] = State::Failed;
+        self.context.events.tell(&Event::StepFailed { step: step.clone(), failure: failure.clone() });
         if failure.class == FailureClass::Interrupted {
             return;
         }
-        self.context.events.tell(&Event::StepFailed { step: step.clone(), failure: failure.clone() });
         self.failures.push((step, failure));
     }
 

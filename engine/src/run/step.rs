@@ -13,7 +13,7 @@ use super::{Artifact, Context, ROW_RECIPE, Scratch, StepResult, ingest, rows, ta
 use crate::artifact::{Manifest, store_failure};
 use crate::build::build;
 use crate::cell::Schema;
-use crate::dataset::{self, locate};
+use crate::dataset;
 use crate::delta::Why;
 use crate::event::{RowCounts, StepReport};
 use crate::graph::Step;
@@ -86,7 +86,7 @@ struct Done {
 
 fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink) -> Result<Done, Failure> {
     let primary = step.primary_port();
-    let inputs = inputs(step, prepared, context.store, Some(primary))?;
+    let inputs = inputs(step, prepared, context, Some(primary))?;
     let executed = match step.stage.execute {
         Execute::Table(_) => table::execute(step, prepared, &inputs, context, sink)?,
         _ => rows::execute(step, prepared, &inputs, context, sink)?,
@@ -187,7 +187,7 @@ fn task(
         stage: step.stage.name.to_owned(),
         key: prepared.key,
         params: step.params.clone(),
-        inputs: inputs(step, prepared, context.store, None)?,
+        inputs: inputs(step, prepared, context, None)?,
         outputs,
         scratch: work,
         checkpoint: checkpoint.map(|found| Checkpoint { at: found.at, files: FileSet(found.files) }),
@@ -220,9 +220,10 @@ fn file_name(step: &str) -> String {
 pub(super) fn inputs(
     step: &Step,
     prepared: &Prepared,
-    store: &Store,
+    context: &Context<'_>,
     without: Option<&str>,
 ) -> Result<Inputs, Failure> {
+    let (store, index) = (context.store, context.index);
     let mut inputs = Inputs::new();
     let known = known(step, &prepared.inputs);
     for (edge, input) in step.inputs.iter().zip(known).filter(|(edge, _)| Some(edge.port.as_str()) != without) {
@@ -235,7 +236,7 @@ pub(super) fn inputs(
                 let wanted = |name: &String| !matches!(reads, Some(Reads::Files(names)) if !names.contains(name));
                 let mut set = FileSet::default();
                 for (name, entry) in files.files.iter().filter(|(name, _)| wanted(name)) {
-                    set.0.insert(name.clone(), locate(store, &entry.digest)?);
+                    set.0.insert(name.clone(), store.locate_whole(&entry.digest, index).map_err(store_failure)?);
                 }
                 Data::Files(set)
             }
@@ -286,9 +287,10 @@ impl DatasetOutput for Datasets<'_> {
         let artifact = Artifact { digest: manifest.store(self.store)?, manifest: Arc::new(manifest) };
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = built.counts.get_or_insert_default();
-        counts.total += rows + made.bad.len() as u64;
+        let total = rows + made.bad.len() as u64;
+        counts.total += total;
         counts.kept += rows;
-        counts.executed += rows;
+        counts.executed += total;
         for bad in &made.bad {
             *counts.failed.entry(bad.failure.class.clone()).or_default() += 1;
         }

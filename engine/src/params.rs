@@ -1,7 +1,7 @@
 //! Parameters of a step against the JSON schema of its stage: checking, defaults, and which of them enter the key.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use jsonschema::Validator;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
@@ -20,16 +20,14 @@ type SchemaOf = fn() -> schemars::Schema;
 /// The parameters that a schema describes, ready to check with.
 pub struct Parameters {
     schema: Value,
-    validator: Validator,
+    /// Made when first needed: it costs a thousand times what the names cost.
+    validator: OnceLock<Validator>,
     /// Those that change speed only.
     speed: BTreeSet<String>,
     defaults: Vec<(String, Value)>,
 }
 
 /// The parameters of a schema. Schemas and validators are made once a process: they cost more than all else that checking does.
-///
-/// # Panics
-/// When the schema is none, which a test of the stages would show.
 #[must_use]
 pub fn of(schema: SchemaOf) -> Arc<Parameters> {
     static MADE: LazyLock<Mutex<HashMap<usize, Arc<Parameters>>>> = LazyLock::new(Mutex::default);
@@ -62,13 +60,12 @@ pub fn semantic(schema: SchemaOf, params: &Value) -> BTreeMap<String, Value> {
 
 impl Parameters {
     fn new(schema: Value) -> Self {
-        let validator = jsonschema::validator_for(&schema).expect("schemas made of types are schemas");
         let properties = || properties(&schema).into_iter().flatten();
         let speed = |property: &Value| property.get(PERFORMANCE).and_then(Value::as_bool) == Some(true);
         let speed = properties().filter(|(_, property)| speed(property)).map(|(name, _)| name.clone()).collect();
         let default = |(name, property): (&String, &Value)| Some((name.clone(), property.get("default")?.clone()));
         let defaults = properties().filter_map(default).collect();
-        Self { validator, speed, defaults, schema }
+        Self { validator: OnceLock::new(), speed, defaults, schema }
     }
 
     /// Their names.
@@ -86,9 +83,14 @@ impl Parameters {
     ///
     /// # Errors
     /// Everything wrong with them.
+    ///
+    /// # Panics
+    /// When the schema is none, which no schema of a type is.
     pub fn validate(&self, given: &Value) -> Result<(), Vec<Problem>> {
+        let make = || jsonschema::validator_for(&self.schema).expect("schemas made of types are schemas");
+        let validator = self.validator.get_or_init(make);
         let problems: Vec<Problem> =
-            self.validator.iter_errors(given).flat_map(|error| explain(&self.schema, &error)).collect();
+            validator.iter_errors(given).flat_map(|error| explain(&self.schema, &error)).collect();
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pipe_engine::event::Event;
 use pipe_engine::problem::FailureClass;
-use pipe_engine::run::{find_all, missing_credentials};
+use pipe_engine::run::{self, find_all, missing_credentials};
 use pipe_engine::source::{Credentials, Secret};
 use pipe_engine::step::Level;
 use toys::{TRIES, Toy, graph, wrong};
@@ -263,6 +263,23 @@ fn a_step_that_takes_too_long_is_ended() {
     assert!(started.elapsed() < Duration::from_secs(10));
     let starts = ran.events.iter().filter(|event| matches!(event, Event::StepStarted { .. })).count();
     assert_eq!(starts, 2);
+}
+
+#[test]
+fn an_interruption_does_not_wait_for_the_next_try() {
+    let spec = "name = \"toy\"\n[steps.a]\nstage = \"say\"\nmood = \"slow\"\ntimeout = 0.01\nretries = 20\n";
+    let started = Instant::now();
+    let summary = Toy::new().with(spec, &Credentials::default(), |graph, wanted, context, _| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(1500));
+                context.cancel.store(true, Ordering::Relaxed);
+            });
+            run::run(graph, wanted, context)
+        })
+    });
+    assert!(summary.interrupted && summary.failures.is_empty(), "{:?}", summary.failures);
+    assert!(started.elapsed() < Duration::from_secs(4));
 }
 
 #[test]

@@ -186,6 +186,9 @@ fn expectations_are_checked_when_a_step_ran_and_when_it_did_not() {
     let toy = Toy::new();
     let good = measured(r#"["loss < 1", "bleu.mean * 2.5 > 7 && effort == 7", "seconds < 3600"]"#);
     assert!(toy.run(&good).summary.complete());
+    // What was measured is known of a result that was there, too.
+    let again = toy.run(&good);
+    assert!(again.summary.complete() && again.executed().is_empty());
     let bad = measured(r#"["loss < 1", "bleu.mean >= 5.0", "loss > bleu.mean"]"#);
     for toy in [&Toy::new(), &toy, &toy] {
         let ran = toy.run(&bad);

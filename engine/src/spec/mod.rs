@@ -22,7 +22,7 @@ pub use diagnostic::{Diagnostic, SpecError, SpecText};
 pub use places::Places;
 
 use crate::problem::Subject;
-use matrix::{Families, Values};
+use matrix::Families;
 use settings::StepSettings;
 
 /// Bytes of the pipeline file that something was said in.
@@ -65,8 +65,6 @@ pub struct StepSpec {
     pub name: String,
     /// The name the file gives it, without the values of its matrix.
     pub family: String,
-    /// The values of its matrix.
-    pub values: Values,
     /// Where the name stands.
     pub span: Span,
     /// The stage asked for.

@@ -173,7 +173,9 @@ impl Parser<'_> {
         all: &mut Steps,
     ) -> Vec<Vec<WrittenInput>> {
         let mut inputs = Vec::new();
-        let mut used: BTreeSet<String> = [REPLICATE.to_owned()].into();
+        let replicates = step.places.get("replicates").is_some();
+        // Every replicate has its seed.
+        let mut used: BTreeSet<String> = replicates.then(|| REPLICATE.to_owned()).into_iter().collect();
         for values in family.combinations() {
             let name = instance_name(step.name, &values);
             let scope = Scope::new(params, &values);
@@ -182,8 +184,8 @@ impl Parser<'_> {
                 Some(when) => all.left_out.push(when),
                 None => {
                     inputs.push(fed);
-                    let replicate = step.places.get("replicates").and_then(|_| replicate(&values));
-                    all.steps.push(StepSpec { values: values.clone(), replicate, ..made });
+                    let replicate = replicate(&values).filter(|_| replicates);
+                    all.steps.push(StepSpec { replicate, ..made });
                 }
             }
             used.append(&mut scope.into_used());
@@ -219,7 +221,6 @@ impl Parser<'_> {
         let made = StepSpec {
             name: name.to_owned(),
             family: step.name.to_owned(),
-            values: Values::new(),
             span: step.span.clone(),
             stage: step.stage.0.clone(),
             stage_span: step.stage.1.clone(),

@@ -19,8 +19,8 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
     let (at, port) = session.graph.locate(&args.step)?;
     let found = session.look(|context| find_all(&session.graph, context))?;
     let step = &session.graph.steps[at];
-    let found = found[at].as_ref().ok_or_else(|| not_there(&step.name))?;
-    let artifact = output(step, found, port.as_deref())?;
+    let result = found[at].as_ref().ok_or_else(|| not_there(&step.name))?;
+    let artifact = output(step, result, port.as_deref())?;
     if args.format != ExportFormat::Folder && artifact.manifest.as_dataset().is_none() {
         let message = format!("`{}` holds files of kind {}, not rows", args.step, artifact.manifest.kind());
         let help = Some("leave out --format: its files are written as they are".to_owned());
@@ -29,8 +29,7 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
     make_empty(&args.directory)?;
     let what = match write(&session, artifact, args) {
         Err(failure) if failure.class == FailureClass::Lost => {
-            // What is damaged is taken out of use, so that a run finds it missing.
-            session.look(|context| run::examine(context, &artifact.manifest));
+            session.look(|context| run::examine(&session.graph, at, &found, context));
             return Err(failure.help(format!("pipe run {} makes it again", args.spec.spec.display())).into());
         }
         written => written?,

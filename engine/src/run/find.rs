@@ -2,7 +2,7 @@
 
 use pipe_cache::{ActionRecord, Store};
 
-use super::evaluate::{Prepared, find, lineage, prepare};
+use super::evaluate::{self, Prepared, find, forget, is_complete, lineage, prepare};
 use super::step::{LeftOut, rows_left_out};
 use super::{Artifact, Context, StepResult};
 use crate::artifact::store_failure;
@@ -81,4 +81,22 @@ fn find_one(
     let Some(result) = find(step, &prepared, context.store)? else { return Ok((recipe, None)) };
     let record = context.store.lookup(&prepared.key).map_err(store_failure)?;
     Ok((recipe, record.map(|record| Found { prepared, result, record })))
+}
+
+/// Reads everything that a step gave. Results that turn out to be damaged or incomplete, its own or of a step it depends on, are
+/// forgotten, so that the next run makes them again.
+pub fn examine(graph: &Graph, at: usize, found: &[Option<Found>], context: &Context<'_>) {
+    let artifacts = |at: usize| found[at].iter().flat_map(|found| found.result.outputs.values());
+    artifacts(at).for_each(|artifact| evaluate::examine(context.store, context.index, &artifact.manifest));
+    let mut concerned = vec![false; graph.steps.len()];
+    concerned[at] = true;
+    for at in (0..=at).rev() {
+        if concerned[at] {
+            graph.steps[at].upstream().for_each(|from| concerned[from] = true);
+        }
+        let broken = concerned[at] && artifacts(at).any(|artifact| !is_complete(context.store, &artifact.manifest));
+        if let (true, Some(found)) = (broken, &found[at]) {
+            forget(&graph.steps[at], &found.prepared.inputs, found.prepared.lineage.clone(), context);
+        }
+    }
 }

@@ -37,7 +37,7 @@ pub use again::{Again, Difference, Sample, Size, again};
 pub use credentials::missing_credentials;
 pub(crate) use evaluate::BOOKKEEPING;
 pub use evaluate::{Evaluation, Prepared};
-pub use find::{Found, Standing, find_all, survey};
+pub use find::{Found, Standing, examine, find_all, survey};
 pub use queue::Limits;
 pub(crate) use quiet::Quiet;
 pub(crate) use rows::{ChunkScan, ROW_RECIPE, RowScanner};
@@ -139,11 +139,6 @@ pub fn run(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Summary {
         interrupted: summary.interrupted,
     });
     summary
-}
-
-/// Reads every object of an artifact, so that the damaged ones are found and made again by the next run.
-pub fn examine(context: &Context<'_>, manifest: &Manifest) {
-    evaluate::examine(context.store, context.index, manifest);
 }
 
 /// A directory of this attempt alone, removed when the attempt ends.

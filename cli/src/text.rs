@@ -7,10 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub fn out(line: &str) {
     match writeln!(anstream::stdout().lock(), "{line}") {
         // Whoever read along has seen enough.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            if !LOST.swap(true, Ordering::Relaxed) {
-                err(&format!("error: cannot write to standard output: {error}"));
-            }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe && !LOST.swap(true, Ordering::Relaxed) => {
+            err(&format!("error: cannot write to standard output: {error}"));
         }
         _ => {}
     }

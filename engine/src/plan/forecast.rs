@@ -20,10 +20,9 @@ use crate::recipe::row_columns;
 use crate::run::rows::cell_of;
 use crate::run::table::Table;
 use crate::run::transform::actual_schema;
-use crate::run::{Artifact, ChunkScan, Context, RowScanner};
+use crate::run::{Artifact, ChunkScan, Context, Quiet, RowScanner};
 use crate::source::{DatasetOutput, RowSource, SourceContext};
 use crate::stage::{Assignment, Mark, Resolution, Verdict};
-use crate::step::{Level, Sink};
 
 /// More new rows of a source than this are counted only: every one must execute anyway.
 const LOOKED_AT: u64 = 50_000;
@@ -378,7 +377,7 @@ pub(super) fn read_source(
         outputs: &BTreeMap::new(),
         datasets: &taken,
         credentials: context.credentials,
-        sink: &Silent,
+        sink: &Quiet { cancel: context.cancel },
     })?;
     Ok(taken.ports.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
@@ -461,21 +460,6 @@ impl Parts<'_> {
 /// Stands in for a column that nobody reads: it enters no key.
 fn unread_column() -> Digest {
     Digest::of(b"a column that nobody reads")
-}
-
-/// A plan reports nothing while it is made.
-struct Silent;
-
-impl Sink for Silent {
-    fn progress(&self, _: u64, _: u64, _: &str) {}
-    fn log(&self, _: Level, _: &str) {}
-    fn measure(&self, _: &str, _: f64) {}
-    fn checkpoint(&self, _: u64, _: &Path) -> Result<(), Failure> {
-        Err(Failure::internal("a plan takes no checkpoints"))
-    }
-    fn cancelled(&self) -> bool {
-        false
-    }
 }
 
 /// Stands in for a dataset that is not made yet where only its presence matters.

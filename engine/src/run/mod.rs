@@ -39,7 +39,7 @@ pub(crate) use evaluate::BOOKKEEPING;
 pub use evaluate::{Evaluation, Prepared};
 pub use find::{Found, Standing, examine, find_all, survey};
 pub use queue::Limits;
-pub(crate) use quiet::Quiet;
+pub use quiet::Quiet;
 pub(crate) use rows::{ChunkScan, ROW_RECIPE, RowScanner};
 pub use step::LeftOut;
 pub(crate) use transform::DELTA;

@@ -7,9 +7,9 @@ use crate::step::{Level, Sink};
 use crate::worker::client::{Cancel, is_cancelled};
 
 /// Reports nothing, keeps no checkpoint, ends when the run does.
-pub(crate) struct Quiet<'a> {
+pub struct Quiet<'a> {
     /// Set to end early.
-    pub(crate) cancel: &'a Cancel,
+    pub cancel: &'a Cancel,
 }
 
 impl Sink for Quiet<'_> {

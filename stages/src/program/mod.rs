@@ -33,7 +33,7 @@ pub struct Run<'a> {
     pub executable: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Variables beside [`INHERITED`].
+    /// Variables beside PATH, HOME and LANG.
     pub env: &'a BTreeMap<String, String>,
     /// Threads it should compute with.
     pub threads: usize,

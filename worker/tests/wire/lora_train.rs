@@ -1,10 +1,12 @@
 //! `lora_train` on the shipped language model and text pairs.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use pipe_engine::cell::{Cell, ColumnType, Row};
 use pipe_engine::problem::FailureClass;
-use pipe_engine::stage::{Execute, Load, Outcome};
+use pipe_engine::run::Quiet;
+use pipe_engine::stage::{Execute, Load, Outcome, Place};
 use pipe_engine::step::{Checkpoint, Data, Level, StepTask};
 use pipe_engine::worker::frame::Reply;
 use pipe_stages::{kinds, tokenize};
@@ -39,12 +41,13 @@ fn tokenized(count: usize) -> Vec<Row> {
         inputs: &inputs([("model", model("scenes-qwen2"))]),
         columns: &columns.map(|(name, _)| name.to_owned()),
         schema: &schema(&columns),
+        place: Place::default(),
     });
     let pairs = pairs(count);
     let cells = |pair: &Value| columns.map(|(name, _)| Cell::Text(pair[name].as_str().unwrap().to_owned())).to_vec();
     let rows: Vec<Row> =
         pairs.iter().map(|pair| Row { id: pair["id"].as_str().unwrap().to_owned(), cells: cells(pair) }).collect();
-    let outcomes = stage.unwrap().run(&rows).unwrap();
+    let outcomes = stage.unwrap().run(&rows, &Quiet { cancel: &AtomicBool::new(false) }).unwrap();
     let facts = (0..).map(|place| [Cell::Int(place % 3), Cell::Float([1.0, 2.0, 0.5][place as usize % 3])]);
     let finish = |(row, outcome): (Row, Outcome), facts: [Cell; 2]| match outcome {
         Outcome::Keep(cells) => Row { cells: [cells, facts.to_vec()].concat(), ..row },

@@ -33,7 +33,11 @@ impl Blob {
     /// When the file cannot be read; `InvalidData` when the bytes are not those the digest names, `UnexpectedEof` when some are
     /// missing, or the file is gone.
     pub fn read(&self) -> io::Result<Vec<u8>> {
-        let file = self.open()?;
+        self.read_from(&self.open()?)
+    }
+
+    /// Reads the whole object from its file, which is open.
+    pub(crate) fn read_from(&self, file: &File) -> io::Result<Vec<u8>> {
         let end = self.offset.checked_add(self.len).filter(|end| file.metadata().is_ok_and(|meta| *end <= meta.len()));
         // A damaged index may tell any length.
         let len = end.and_then(|_| usize::try_from(self.len).ok()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -72,7 +76,7 @@ impl Blob {
         if hasher.finalize().as_bytes() == self.digest.bytes() { Ok(()) } else { Err(self.damaged()) }
     }
 
-    fn open(&self) -> io::Result<File> {
+    pub(crate) fn open(&self) -> io::Result<File> {
         File::open(&self.path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 io::Error::new(io::ErrorKind::UnexpectedEof, format!("object {} is gone", self.digest))

@@ -69,6 +69,8 @@ pub struct FileDigest {
 /// The index of one host; see the module.
 pub struct StatIndex {
     file: Option<PathBuf>,
+    /// Where relative paths start.
+    directory: PathBuf,
     entries: Mutex<HashMap<PathBuf, Entry>>,
     dirty: std::sync::atomic::AtomicBool,
 }
@@ -81,13 +83,18 @@ impl StatIndex {
             let body = bytes.strip_prefix(FORMAT)?;
             postcard::from_bytes(body).ok()
         });
-        Self { file: Some(file.to_owned()), entries: Mutex::new(entries.unwrap_or_default()), dirty: false.into() }
+        Self {
+            file: Some(file.to_owned()),
+            directory: current(),
+            entries: Mutex::new(entries.unwrap_or_default()),
+            dirty: false.into(),
+        }
     }
 
     /// An index that is not kept.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { file: None, entries: Mutex::default(), dirty: false.into() }
+        Self { file: None, directory: current(), entries: Mutex::default(), dirty: false.into() }
     }
 
     /// The digest of the file at `path`, read only if it may have changed since the last look.
@@ -95,7 +102,7 @@ impl StatIndex {
     /// # Errors
     /// When it cannot be read, or changes while it is read (three times in a row).
     pub fn digest(&self, path: &Path) -> io::Result<FileDigest> {
-        let path = std::path::absolute(path)?;
+        let path = if path.is_absolute() { path.to_owned() } else { self.directory.join(path) };
         for _ in 0..3 {
             let stamp = Stamp::of(&fs::metadata(&path)?);
             if let Some(entry) = self.lock().get(&path).filter(|entry| entry.holds_for(&stamp)) {
@@ -130,6 +137,11 @@ impl StatIndex {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Entry>> {
         self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Where this process is; where that cannot be told, relative paths are as good.
+fn current() -> PathBuf {
+    std::env::current_dir().unwrap_or_default()
 }
 
 fn hash_file(path: &Path) -> io::Result<(Digest, Stamp)> {

@@ -49,6 +49,8 @@ pub struct Store {
     pub(crate) pending: Mutex<Pending>,
     pub(crate) committing: Mutex<()>,
     memories: Mutex<Memories>,
+    /// The file last read from.
+    open_pack: Mutex<Option<(Arc<Path>, Arc<fs::File>)>>,
 }
 
 #[derive(Default)]
@@ -86,6 +88,7 @@ impl Store {
             pending: Mutex::default(),
             committing: Mutex::default(),
             memories: Mutex::default(),
+            open_pack: Mutex::default(),
         };
         store.refresh_packs()?;
         Ok(store)
@@ -121,9 +124,10 @@ impl Store {
     /// When it is missing, damaged, or cannot be read.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let blob = self.locate(digest)?.ok_or(StoreError::Missing(*digest))?;
-        match blob.read() {
+        match self.bytes_of(&blob) {
             Ok(bytes) => Ok(bytes),
             Err(error) if is_damage(&error) => {
+                *lock(&self.open_pack) = None;
                 self.set_aside(&blob);
                 // A collection may have moved it to another pack.
                 let elsewhere = self.locate(digest)?.and_then(|blob| blob.read().ok());
@@ -131,6 +135,18 @@ impl Store {
             }
             Err(error) => Err(error).context("read", &blob.path),
         }
+    }
+
+    /// Reads an object; the pack last read stays open, since the next is often in it.
+    fn bytes_of(&self, blob: &Blob) -> std::io::Result<Vec<u8>> {
+        let mut open = lock(&self.open_pack);
+        let file = match open.take().filter(|(path, _)| *path == blob.path) {
+            Some((_, file)) => file,
+            None => Arc::new(blob.open()?),
+        };
+        *open = Some((blob.path.clone(), file.clone()));
+        drop(open);
+        blob.read_from(&file)
     }
 
     /// Where an object lies whose bytes are as its digest says: one in a pack is read, a large one is read if it changed since `index`

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -166,7 +166,7 @@ pub trait Reporter: Sync {
 /// Hands every event to a reporter and to the run log.
 pub struct Events<'a> {
     reporter: &'a dyn Reporter,
-    log: Option<Mutex<File>>,
+    log: Option<Mutex<BufWriter<File>>>,
     run: String,
     origin: Origin,
 }
@@ -175,7 +175,7 @@ impl<'a> Events<'a> {
     /// Events of the run named `run`, kept in `directory`. A log that cannot be written is done without.
     #[must_use]
     pub fn new(reporter: &'a dyn Reporter, directory: &Path, run: &str) -> Self {
-        let log = File::create(log_path(directory, run)).ok().map(Mutex::new);
+        let log = File::create(log_path(directory, run)).ok().map(|file| Mutex::new(BufWriter::new(file)));
         Self { reporter, log, run: run.to_owned(), origin: Origin::default() }
     }
 
@@ -206,11 +206,12 @@ impl<'a> Events<'a> {
     /// Tells an event.
     pub fn tell(&self, event: &Event) {
         if let (Some(log), false) = (&self.log, matches!(event, Event::Progress { .. })) {
-            // In one piece: written to the file as it is formatted, a line would be a hundred system calls.
             let line = format!("{}\n", serde_json::json!({ "time": unix_seconds(), "what": event }));
             let mut file = log.lock().unwrap_or_else(PoisonError::into_inner);
+            // That a result was there is soon said again; of what was done nothing is to be lost.
+            let waits = matches!(event, Event::StepDone { report, .. } if !report.executed);
             // A full disk must not take the run down with its log.
-            let _ = file.write_all(line.as_bytes());
+            let _ = file.write_all(line.as_bytes()).and_then(|()| if waits { Ok(()) } else { file.flush() });
         }
         self.reporter.report(event);
     }

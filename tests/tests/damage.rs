@@ -61,10 +61,10 @@ fn packs_cut_short() {
 #[test]
 fn packs_that_are_gone_and_indexes_that_are_nonsense() {
     is_made_again(&Project::small(), |project| {
-        packs(project, "pack").iter().for_each(|pack| fs::remove_file(pack).unwrap())
+        packs(project, "pack").iter().for_each(|pack| fs::remove_file(pack).unwrap());
     });
     is_made_again(&Project::small(), |project| {
-        packs(project, "idx").iter().for_each(|idx| fs::write(idx, "nonsense").unwrap())
+        packs(project, "idx").iter().for_each(|idx| fs::write(idx, "nonsense").unwrap());
     });
 }
 

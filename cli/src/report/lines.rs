@@ -46,6 +46,8 @@ impl Reporter for PlainLines {
             Event::Progress { step, done, total, note } if self.due(step) => {
                 text::err(&format!("{step}: {done} of {total}  {note}"));
             }
+            // How many needed nothing the end says; what they leave out, whoever executes them.
+            Event::StepDone { report, .. } if !report.executed => {}
             Event::StepDone { step, report } => text::err(&format!("{step}: {}", words::done(report))),
             Event::StepRetried { step, retry, retries, wait, failure } => {
                 text::err(&format!("{step}: {}", words::retried(*retry, *retries, *wait, failure)));

@@ -18,7 +18,8 @@ pub fn find(run: &[String], files: &[String], context: &ResolveContext<'_>) -> R
     let mut found = BTreeMap::new();
     for (at, argument) in run.iter().enumerate() {
         // A program without a slash is looked for on PATH.
-        let may_be_file = at > 0 || argument.contains('/');
+        // A place of the program's own is no file beside the pipeline.
+        let may_be_file = if at > 0 { !argument.contains(['{', '}']) } else { argument.contains('/') };
         let path = context.base.join(argument);
         if may_be_file && !argument.is_empty() && stays_inside(argument) && path.is_file() {
             found.insert(plain(argument), path);

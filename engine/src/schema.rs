@@ -4,7 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::stage::{Port, Stage};
+use crate::spec::settings::StepSettings;
+use crate::stage::{Port, Stage, params_schema};
 
 /// The schema of a pipeline whose steps are of these stages.
 #[must_use]
@@ -52,7 +53,8 @@ pub fn pipeline(stages: &[&'static Stage]) -> Value {
 
 /// What may stand in any step besides its stage, inputs and parameters.
 fn settings() -> Map<String, Value> {
-    Map::new()
+    let schema = Value::from(params_schema::<StepSettings>());
+    schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 /// A step of one stage.

@@ -49,7 +49,7 @@ pub struct Store {
     pub(crate) pending: Mutex<Pending>,
     pub(crate) committing: Mutex<()>,
     memories: Mutex<Memories>,
-    /// The file last read from.
+    /// The pack last read from. Its name is never used again, so that it stands for the same bytes as long as it is open.
     open_pack: Mutex<Option<(Arc<Path>, Arc<fs::File>)>>,
 }
 
@@ -127,7 +127,6 @@ impl Store {
         match self.bytes_of(&blob) {
             Ok(bytes) => Ok(bytes),
             Err(error) if is_damage(&error) => {
-                *lock(&self.open_pack) = None;
                 self.set_aside(&blob);
                 // A collection may have moved it to another pack.
                 let elsewhere = self.locate(digest)?.and_then(|blob| blob.read().ok());
@@ -139,6 +138,9 @@ impl Store {
 
     /// Reads an object; the pack last read stays open, since the next is often in it.
     fn bytes_of(&self, blob: &Blob) -> std::io::Result<Vec<u8>> {
+        if !blob.path.starts_with(self.root.join("packs")) {
+            return blob.read();
+        }
         let mut open = lock(&self.open_pack);
         let file = match open.take().filter(|(path, _)| *path == blob.path) {
             Some((_, file)) => file,
@@ -405,6 +407,7 @@ impl Store {
 
     /// Takes a damaged object out of use: a large one by moving it, a packed one by moving the indexes that name its pack.
     pub(crate) fn set_aside(&self, blob: &Blob) {
+        *lock(&self.open_pack) = None;
         if blob.path.starts_with(self.root.join("objects")) {
             return self.quarantine(&blob.path);
         }

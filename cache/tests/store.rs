@@ -31,11 +31,8 @@ fn is_whole(store: &Store, key: &Key) -> bool {
 }
 
 fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).unwrap().flatten() {
-        if entry.path().is_dir() { files.extend(files_below(&entry.path())) } else { files.push(entry.path()) }
-    }
-    files
+    let entries = walkdir::WalkDir::new(dir).sort_by_file_name().into_iter().map(Result::unwrap);
+    entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
 }
 
 #[test]

@@ -68,6 +68,12 @@ impl Session {
         Origin { asked: asked.to_vec(), ..self.origin.clone() }
     }
 
+    /// Keeps what is known of files, so that the next run need not read them again.
+    pub fn save_index(&self) {
+        // An index that cannot be kept costs the next run some reading.
+        let _ = self.index.save();
+    }
+
     /// What the engine works with.
     pub fn context<'a>(&'a self, events: &'a Events<'a>, keep_going: bool) -> Context<'a> {
         Context {

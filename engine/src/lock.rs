@@ -151,11 +151,6 @@ impl Lock {
         self.0.get(profile.unwrap_or_default())
     }
 
-    /// All steps, whatever their profile.
-    pub fn all(&self) -> impl Iterator<Item = (&str, &LockedStep)> {
-        self.0.values().flatten().map(|(name, step)| (name.as_str(), step))
-    }
-
     /// Puts the steps of a profile in place of those there were.
     pub fn set(&mut self, profile: Option<&str>, steps: LockedSteps) {
         self.0.insert(profile.unwrap_or_default().to_owned(), steps);

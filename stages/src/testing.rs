@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use pipe_engine::cell::{Cell, ColumnType, Row, Schema};
 use pipe_engine::column::Column;
-use pipe_engine::problem::{Failure, Problem};
+use pipe_engine::problem::Problem;
 use pipe_engine::stage::{Assignment, Contract, DATASET, Declare, Shape, Stage, TableStage};
-use pipe_engine::step::{ChunkView, Data, DatasetView, FileSet, Input, Inputs, Level, Sink, StepTask};
+use pipe_engine::step::{ChunkView, Data, DatasetView, FileSet, Input, Inputs, StepTask};
 use pipe_engine::{Blob, Digest, Key};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -92,21 +92,6 @@ pub fn row_stage(
     match stage.execute {
         pipe_engine::stage::Execute::Rows(setup) => setup(&load).unwrap(),
         _ => panic!("{} is no row stage", stage.name),
-    }
-}
-
-/// A sink that nobody listens to.
-pub struct NullSink;
-
-impl Sink for NullSink {
-    fn progress(&self, _: u64, _: u64, _: &str) {}
-    fn log(&self, _: Level, _: &str) {}
-    fn measure(&self, _: &str, _: f64) {}
-    fn checkpoint(&self, _: u64, _: &Path) -> Result<(), Failure> {
-        Ok(())
-    }
-    fn cancelled(&self) -> bool {
-        false
     }
 }
 

@@ -73,10 +73,10 @@ fn a_store_that_may_not_be_written_to_gives_what_it_has() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);
     let writable = |mode: u32| {
-        let entries = walkdir(&project.path(".pipe"));
-        for path in entries {
-            let bits = if path.is_dir() { mode | 0o111 } else { mode };
-            fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
+        for entry in walkdir::WalkDir::new(project.path(".pipe")) {
+            let entry = entry.unwrap();
+            let bits = if entry.file_type().is_dir() { mode | 0o111 } else { mode };
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(bits)).unwrap();
         }
     };
     writable(0o444);
@@ -92,12 +92,4 @@ fn a_store_that_may_not_be_written_to_gives_what_it_has() {
         assert_eq!(other.code, 4, "{}", other.stderr);
         assert!(other.stderr.contains("use a store of your own with --store"), "{}", other.stderr);
     }
-}
-
-fn walkdir(dir: &std::path::Path) -> Vec<PathBuf> {
-    let mut all = vec![dir.to_owned()];
-    for entry in fs::read_dir(dir).unwrap().flatten() {
-        if entry.path().is_dir() { all.extend(walkdir(&entry.path())) } else { all.push(entry.path()) }
-    }
-    all
 }

@@ -9,12 +9,8 @@ use std::path::{Path, PathBuf};
 use pipe_tests::{Project, steady};
 
 fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).unwrap().flatten() {
-        if entry.path().is_dir() { files.extend(files_below(&entry.path())) } else { files.push(entry.path()) }
-    }
-    files.sort();
-    files
+    let entries = walkdir::WalkDir::new(dir).sort_by_file_name().into_iter().map(Result::unwrap);
+    entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
 }
 
 fn damage(path: &Path, at: impl FnOnce(usize) -> usize) {

@@ -33,6 +33,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
         run::run(&session.graph, &wanted, &Context { locked: lock.held_to(), ..context })
     };
     drop(reporter);
+    session.save_index();
     lock.update(&summary);
     if !json {
         print_tables(&session, &summary);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Policy;
 use crate::artifact::store_failure;
 use crate::history::{End, History, Run, StepState};
+use crate::lock;
 use crate::problem::Failure;
 use crate::run::Found;
 
@@ -119,8 +120,8 @@ pub(super) fn of_store(
             runs.push(run_root(&run));
         }
     }
-    for lock in specs.iter().flat_map(|spec| locks_of(spec)) {
-        roots.extend(lock_root(&lock)?);
+    for spec in &specs {
+        roots.extend(lock_root(&lock::path_of(spec))?);
     }
     roots.extend(runs);
     Ok(roots)
@@ -135,16 +136,6 @@ fn run_root(run: &Run) -> Root {
         artifacts: run.steps.iter().flat_map(|step| step.outputs.values().copied()).collect(),
         unfinished: began.filter_map(|step| step.key).collect(),
     }
-}
-
-/// Where the lock file of a pipeline may lie.
-pub(super) fn locks_of(spec: &Path) -> Vec<PathBuf> {
-    let beside = spec.file_name().map(|name| {
-        let mut name = name.to_owned();
-        name.push(".lock");
-        spec.with_file_name(name)
-    });
-    beside.into_iter().chain([spec.with_extension("lock")]).collect()
 }
 
 /// Every key and digest that a lock file names, whatever it says of them; `None` where there is no such file.

@@ -1,7 +1,6 @@
 //! The rows a step would give, as far as they can be told: stored chunks where nothing changed, single rows elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pipe_cache::{Digest, Store};
@@ -9,25 +8,24 @@ use rayon::prelude::*;
 
 use crate::artifact::{Chunk, DatasetManifest, ID, Manifest, store_failure};
 use crate::assembly::{Assembly, groups};
-use crate::build::{EncodedRows, TakeChunks, in_chunks};
-use crate::cell::{Cell, Row, Schema};
+use crate::build::{EncodedRows, TakeChunks};
+use crate::cell::{Row, Schema};
 use crate::column::Column;
 use crate::dataset::{load_column, locate};
 use crate::delta::{ChunkDelta, Remembered};
 use crate::graph::Step;
 use crate::problem::Failure;
 use crate::recipe::row_columns;
+use crate::run::preview::{self, unstored};
 use crate::run::rows::cell_of;
 use crate::run::table::Table;
 use crate::run::transform::actual_schema;
-use crate::run::{Artifact, ChunkScan, Context, Quiet, RowScanner};
-use crate::source::{DatasetOutput, RowSource, SourceContext};
-use crate::stage::{Assignment, Mark, Resolution, Verdict};
+use crate::run::{Artifact, ChunkScan, Context, RowScanner};
+use crate::source::{DatasetOutput, RowSource};
+use crate::stage::{Assignment, Mark, Verdict};
 
 /// More new rows of a source than this are counted only: every one must execute anyway.
 const LOOKED_AT: u64 = 50_000;
-
-pub(super) type RunSource = fn(&SourceContext<'_>) -> Result<(), Failure>;
 
 /// Rows of a dataset that is not made yet.
 #[derive(Clone)]
@@ -356,30 +354,11 @@ fn show(rows: &[Forecast], columns: &[String], store: &Store) -> Result<Vec<Row>
         .collect()
 }
 
-fn unstored(digest: &Digest) -> pipe_cache::Blob {
-    pipe_cache::Blob { digest: *digest, path: Path::new("").into(), offset: 0, len: 0 }
-}
-
-/// Reads a local source: what its datasets would be. Nothing is stored.
-pub(super) fn read_source(
-    step: &Step,
-    run: RunSource,
-    resolution: &Resolution,
-    context: &Context<'_>,
-    read: &Read<'_>,
-) -> Result<BTreeMap<String, Rows>, Failure> {
+/// What the datasets of a local source would be; `None` where that cannot be told.
+pub(super) fn read_source(step: &Step, context: &Context<'_>, read: &Read<'_>) -> Option<BTreeMap<String, Rows>> {
     let taken = Taken { store: context.store, read, ports: Mutex::default() };
-    run(&SourceContext {
-        params: &step.params,
-        resolution,
-        base: context.base,
-        scratch: Path::new(""),
-        outputs: &BTreeMap::new(),
-        datasets: &taken,
-        credentials: context.credentials,
-        sink: &Quiet { cancel: context.cancel },
-    })?;
-    Ok(taken.ports.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let told = preview::read(step, context, &taken).ok()?;
+    told.then(|| taken.ports.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 struct Taken<'a> {
@@ -391,21 +370,11 @@ struct Taken<'a> {
 impl DatasetOutput for Taken<'_> {
     fn dataset(&self, port: &str, schema: &Schema, rows: &mut RowSource<'_>) -> Result<(), Failure> {
         let mut parts = Parts { taken: self, schema, parts: Vec::new(), new: 0 };
-        in_chunks(self.store, &mut rows.map(|row| Ok(row.map(unstored_images))), &mut parts)?;
+        preview::chunks(self.store, rows, &mut parts)?;
         let forecast = Rows { schema: schema.clone(), parts: parts.parts };
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(port.to_owned(), forecast);
         Ok(())
     }
-}
-
-/// New images are known by their digest only.
-fn unstored_images(mut row: Row) -> Row {
-    for cell in &mut row.cells {
-        if let Some(digest) = cell.image_digest() {
-            *cell = Cell::Image(unstored(&digest));
-        }
-    }
-    row
 }
 
 /// The parts of a source's dataset, as they are read.

@@ -14,10 +14,11 @@ use crate::cell::Schema;
 use crate::event::RowCounts;
 use crate::graph::{Graph, Step};
 use crate::problem::Failure;
-use crate::run::evaluate::{find, lineage, memory, prepare};
+use crate::recipe;
+use crate::run::evaluate::{find, lineage, prepare, row_recipe};
 use crate::run::table::Table;
 use crate::run::{Artifact, Context, RowScanner, StepResult};
-use crate::stage::{DATASET, Execute, Reads};
+use crate::stage::{Execute, Reads};
 use crate::step::{Ancestor, Inputs};
 
 use forecast::Rows;
@@ -184,27 +185,19 @@ impl Planner<'_> {
         match step.stage.execute {
             Execute::Rows(_) | Execute::TorchRows => self.rows(step, reason),
             Execute::Table(_) => Ok(self.table(step, reason)),
-            Execute::Source(run) => Ok(self.source(step, run)),
+            Execute::Source(_) => Ok(self.source(step)),
             _ => Ok((planned(step, Action::Run, reason), unknown(step))),
         }
     }
 
     /// A source that reads local files only is read to see what it would give.
-    fn source(&self, step: &Step, run: forecast::RunSource) -> Planned {
+    fn source(&self, step: &Step) -> Planned {
         let plan = planned(step, Action::Run, "the source is new or changed");
-        let datasets_only = step.outputs.iter().all(|output| output.kind == DATASET);
-        let local = step.resolution.as_ref().filter(|resolution| !resolution.files.is_empty());
-        let read = local
-            .filter(|_| datasets_only)
-            .and_then(|resolution| forecast::read_source(step, run, resolution, self.context, &self.read).ok());
-        match read {
-            Some(mut ports) => {
-                let outputs: Vec<Output> =
-                    step.outputs.iter().map(|o| ports.remove(&o.port).map_or(Output::Unknown, told)).collect();
-                (plan, outputs)
-            }
-            None => (plan, unknown(step)),
-        }
+        let Some(mut ports) = forecast::read_source(step, self.context, &self.read) else {
+            return (plan, unknown(step));
+        };
+        let outputs = step.outputs.iter().map(|o| ports.remove(&o.port).map_or(Output::Unknown, told)).collect();
+        (plan, outputs)
     }
 
     /// A row step whose result is not there: looks up every row.
@@ -248,7 +241,7 @@ impl Planner<'_> {
 
     /// Names the row memory of a step; its recipe does not look at the rows themselves.
     fn memory(&self, step: &Step) -> Key {
-        memory(step, &self.scannable_inputs(step), &self.context.workers.setup().device)
+        recipe::key(&row_recipe(step, &self.scannable_inputs(step), &self.context.workers.setup().device))
     }
 
     fn output(&self, edge: &crate::graph::Edge) -> &Output {

@@ -31,12 +31,20 @@ pub struct Prepared {
     pub key: Key,
     /// The text of its recipe.
     pub recipe: String,
-    /// Names the row memory of a row or table step: the key of its row recipe.
-    pub memory: Key,
+    /// The recipe of its rows, for a row or table step.
+    pub row_recipe: String,
     /// Its inputs, in the order of the step's edges.
     pub inputs: Vec<Artifact>,
     /// The steps that led here.
     pub lineage: Vec<Ancestor>,
+}
+
+impl Prepared {
+    /// Names the row memory of a row or table step: the key of its row recipe.
+    #[must_use]
+    pub fn memory(&self) -> Key {
+        recipe::key(&self.row_recipe)
+    }
 }
 
 /// Looks up a step whose inputs are known.
@@ -63,19 +71,15 @@ pub fn prepare(step: &Step, inputs: &[Artifact], lineage: Vec<Ancestor>, device:
     if step.contract.uses_lineage {
         recipe::push_lineage(&mut recipe, &lineage);
     }
-    let memory = memory(step, inputs, device);
-    Prepared { key: recipe::key(&recipe), recipe, memory, inputs: inputs.to_vec(), lineage }
+    let transforms = step.stage.execute.transforms();
+    let row_recipe = if transforms { row_recipe(step, inputs, device) } else { String::new() };
+    Prepared { key: recipe::key(&recipe), recipe, row_recipe, inputs: inputs.to_vec(), lineage }
 }
 
-/// The key of the row recipe of a step; that of nothing for steps that do not work on rows.
+/// The recipe of the rows of a row or table step.
 #[must_use]
-pub fn memory(step: &Step, inputs: &[Artifact], device: &str) -> Key {
-    let recipe = if step.stage.execute.transforms() {
-        recipe::row_recipe(step, &known(step, inputs), device)
-    } else {
-        String::new()
-    };
-    recipe::key(&recipe)
+pub fn row_recipe(step: &Step, inputs: &[Artifact], device: &str) -> String {
+    recipe::row_recipe(step, &known(step, inputs), device)
 }
 
 /// The steps that led to the one at `at`, each once, in order, if its outputs tell of them; `ancestor` tells of a step whose result is

@@ -6,6 +6,7 @@ pub(crate) mod evaluate;
 mod find;
 mod ingest;
 mod judge;
+pub(crate) mod preview;
 mod queue;
 mod quiet;
 pub(crate) mod rows;

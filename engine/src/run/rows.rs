@@ -171,7 +171,7 @@ pub(super) fn execute(
     sink: &dyn Sink,
 ) -> Result<Executed, Failure> {
     let (_, dataset) = transform::primary(step, &prepared.inputs)?;
-    let scanner = RowScanner::new(step, prepared.memory, context.store)?;
+    let scanner = RowScanner::new(step, prepared.memory(), context.store)?;
     let executor = Executor::new(step, inputs, &dataset.schema, context)?;
     let total = dataset.rows();
     let mut run = Run { scanner, executor, sink, total, done: 0, executed: 0, unfinished: false };

@@ -18,7 +18,6 @@ use crate::delta::Why;
 use crate::event::{RowCounts, StepReport};
 use crate::graph::Step;
 use crate::problem::Failure;
-use crate::recipe;
 use crate::source::{BadRow, DatasetOutput, RowSource, SourceContext};
 use crate::source_list::{SOURCES, SourceList};
 use crate::stage::{DATASET, Execute, Reads, Resolution};
@@ -91,8 +90,7 @@ fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &d
         Execute::Table(_) => table::execute(step, prepared, &inputs, context, sink)?,
         _ => rows::execute(step, prepared, &inputs, context, sink)?,
     };
-    let row_recipe = recipe::row_recipe(step, &known(step, &prepared.inputs), &context.workers.setup().device);
-    let row_recipe = context.store.put(row_recipe.as_bytes()).map_err(store_failure)?;
+    let row_recipe = context.store.put(prepared.row_recipe.as_bytes()).map_err(store_failure)?;
     Ok(Done {
         recorded: executed.outputs.into_iter().chain([(ROW_RECIPE.to_owned(), row_recipe)]).collect(),
         outputs: None,

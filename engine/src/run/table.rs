@@ -33,7 +33,7 @@ pub(super) fn execute(
     sink: &dyn Sink,
 ) -> Result<Executed, Failure> {
     let (_, dataset) = transform::primary(step, &prepared.inputs)?;
-    let table = Table::new(step, inputs, &dataset.schema, (context.store, prepared.memory))?;
+    let table = Table::new(step, inputs, &dataset.schema, (context.store, prepared.memory()))?;
     let progress = Progress { done: AtomicU64::new(0), total: 2 * dataset.rows(), sink };
     let marks: Vec<Vec<Mark>> = dataset
         .chunks

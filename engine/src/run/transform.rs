@@ -124,7 +124,7 @@ fn assemble(
         digests.par_iter().map(|digest| ChunkDelta::load(store, digest)).collect::<Result<_, _>>()?;
     let declared = step.output(port).and_then(|output| output.schema.clone()).unwrap_or_default();
     let schema = actual_schema(&declared, &input.schema);
-    let memory = store.memory(&prepared.memory).map_err(store_failure)?;
+    let memory = store.memory(&prepared.memory()).map_err(store_failure)?;
     let changed = input.chunks.iter().zip(&digests).zip(&deltas).map(|((chunk, digest), delta)| (chunk, digest, delta));
     let manifest = Manifest::Dataset(Assembly::new(store, &schema, &memory).dataset(changed)?);
     Ok(Artifact { digest: manifest.store(store)?, manifest: Arc::new(manifest) })

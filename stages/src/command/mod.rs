@@ -89,9 +89,7 @@ impl OutputKind {
 
 fn resolve(context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
     let params: Params = context.params()?;
-    program::find(&params.run, context.base)?;
-    let files = files::find(&params.run, &params.files, context)?;
-    Ok(Resolution { files, ..Resolution::default() })
+    files::resolve(&params.run, &params.files, context)
 }
 
 fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::image_file;
-use crate::program::{self, files};
+use crate::program::files;
 use crate::record_rows::stays_inside;
 use crate::records::{self, RecordFormat};
 use resident::{Program, Start};
@@ -71,9 +71,7 @@ pub struct Params {
 
 fn resolve(context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
     let params: Params = context.params()?;
-    program::find(&params.run, context.base)?;
-    let files = files::find(&params.run, &params.files, context)?;
-    Ok(Resolution { files, ..Resolution::default() })
+    files::resolve(&params.run, &params.files, context)
 }
 
 fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {

@@ -7,14 +7,20 @@ use std::path::{Path, PathBuf};
 use globset::GlobBuilder;
 use pipe_engine::StatIndex;
 use pipe_engine::problem::{Failure, Problem, nearest};
-use pipe_engine::stage::{ResolveContext, SourceFile};
+use pipe_engine::stage::{Resolution, ResolveContext, SourceFile};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
 use crate::record_rows::stays_inside;
 
+/// What planning finds of a program: that there is one, and the files it depends on.
+pub fn resolve(run: &[String], files: &[String], context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
+    super::find(run, context.base)?;
+    Ok(Resolution { files: find(run, files, context)?, ..Resolution::default() })
+}
+
 /// The files named by the arguments in `run` and by the patterns of `files`, with their digests, sorted by name.
-pub fn find(run: &[String], files: &[String], context: &ResolveContext<'_>) -> Result<Vec<SourceFile>, Problem> {
+fn find(run: &[String], files: &[String], context: &ResolveContext<'_>) -> Result<Vec<SourceFile>, Problem> {
     let mut found = BTreeMap::new();
     for (at, argument) in run.iter().enumerate() {
         // A program without a slash is looked for on PATH.

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::evaluate::table::tests::report;
-use crate::testing::{NullSink, dataset_shape, declared, file_set, files_shape, input, task};
+use crate::testing::{Quiet, dataset_shape, declared, file_set, files_shape, input, task};
 
 fn params() -> Value {
     json!({ "name": "org/narrator", "license": "Apache-2.0", "base_model": "org/base", "description": "Says what is seen.",
@@ -73,7 +73,7 @@ fn fixture() -> Fixture {
 fn publish(params: &Value, fixture: Fixture) -> Result<BTreeMap<String, String>, Failure> {
     let dir = tempfile::tempdir().unwrap();
     let task = StepTask { lineage: fixture.lineage, ..task(&STAGE, params.clone(), fixture.inputs, dir.path()) };
-    execute(&StepContext { task: &task, sink: &NullSink, datasets: None })?;
+    execute(&StepContext { task: &task, sink: &Quiet, datasets: None })?;
     let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| {
         let entry = entry.unwrap();
         let bytes = std::fs::read(entry.path()).unwrap();

@@ -282,7 +282,7 @@ fn an_interruption_does_not_wait_for_the_next_try() {
         })
     });
     assert!(summary.interrupted && summary.failures.is_empty(), "{:?}", summary.failures);
-    assert!(started.elapsed() < Duration::from_secs(4));
+    assert!(started.elapsed() < Duration::from_secs(15));
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn an_interrupted_program_ends_with_its_children() {
     let start = Instant::now();
     let failure = scene.run_with(&params, &Until(start + Duration::from_secs(1))).unwrap_err();
     assert_eq!(failure.class, FailureClass::Interrupted);
-    assert!(start.elapsed() < Duration::from_secs(4));
+    assert!(start.elapsed() < Duration::from_secs(20));
     let child = fs::read_to_string(scene.scratch.path().join("attempt/out/made/child")).unwrap();
     // It has its signal; when the system has taken it away is the system's affair.
     let alive = || {

@@ -69,16 +69,8 @@ impl Pending {
         Ok(())
     }
 
-    pub(crate) fn put_large(&mut self, store: &Store, digest: Digest, path: &Path, len: u64) -> Result<(), StoreError> {
-        let aside = store.own.join(owner::unique_name());
-        let linked = path.starts_with(&store.own) && fs::hard_link(path, &aside).is_ok();
-        if !linked {
-            fs::copy(path, &aside).context("copy", path)?;
-        }
-        self.add_loose(digest, aside, len)
-    }
-
-    fn add_loose(&mut self, digest: Digest, aside: PathBuf, len: u64) -> Result<(), StoreError> {
+    /// Takes over a file of this process as a large object.
+    pub(crate) fn add_loose(&mut self, digest: Digest, aside: PathBuf, len: u64) -> Result<(), StoreError> {
         fs::set_permissions(&aside, fs::Permissions::from_mode(0o444)).context("protect", &aside)?;
         self.blobs.insert(digest, Blob { digest, path: aside.as_path().into(), offset: 0, len });
         self.loose.push((aside, digest));

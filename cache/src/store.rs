@@ -177,21 +177,22 @@ impl Store {
     /// When they cannot be written.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.has(&digest)? {
+        if self.rely_on(&digest)?.is_none() {
             self.pending().put(self, digest, bytes)?;
         }
         Ok(digest)
     }
 
-    /// Whether an object is there to be relied on: notes that it is used, so that no collection takes it away.
-    fn has(&self, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(match self.locate(digest)? {
-            Some(blob) => note_use(&blob.path).is_ok(),
-            None => false,
-        })
+    /// Where an object lies that is to be relied on: notes that it is used, so that no collection takes it away.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn rely_on(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+        Ok(self.locate(digest)?.filter(|blob| note_use(&blob.path).is_ok()))
     }
 
-    /// Stores the content of a file. A large file of a scratch directory is taken over by a link, any other is copied.
+    /// Stores the content of a file. A large file of a scratch directory is taken over by a link, any other is copied; what is hashed is
+    /// what is kept.
     ///
     /// # Errors
     /// When it cannot be read or written.
@@ -201,11 +202,18 @@ impl Store {
             let bytes = fs::read(path).context("read", path)?;
             return Ok((self.put(&bytes)?, bytes.len() as u64));
         }
+        let aside = self.own.join(owner::unique_name());
+        let linked = path.starts_with(&self.own) && fs::hard_link(path, &aside).is_ok();
+        if !linked {
+            fs::copy(path, &aside).context("copy", path)?;
+        }
         let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(path).context("read", path)?;
-        let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
-        if !self.has(&digest)? {
-            self.pending().put_large(self, digest, path, len)?;
+        hasher.update_mmap_rayon(&aside).context("read", &aside)?;
+        let (digest, len) = (Digest::from_bytes(*hasher.finalize().as_bytes()), hasher.count());
+        if self.rely_on(&digest)?.is_some() {
+            owner::remove(&aside);
+        } else {
+            self.pending().add_loose(digest, aside, len)?;
         }
         Ok((digest, len))
     }

@@ -88,7 +88,7 @@ pub fn store_image(store: &Store, cell: &mut Cell) -> Result<(), Failure> {
 }
 
 fn store_file(store: &Store, file: &SourceFile) -> Result<Digest, Failure> {
-    if store.locate(&file.digest).map_err(store_failure)?.is_some() {
+    if store.rely_on(&file.digest).map_err(store_failure)?.is_some() {
         return Ok(file.digest);
     }
     let (digest, _) = store.put_file(&file.path).map_err(store_failure)?;
@@ -98,7 +98,7 @@ fn store_file(store: &Store, file: &SourceFile) -> Result<Digest, Failure> {
 /// A source file is not what planning saw.
 #[must_use]
 pub fn changed_meanwhile(path: &std::path::Path) -> Failure {
-    Failure::transient(format!("{} changed while it was read", path.display())).help("run again")
+    Failure::transient(format!("{} changed after the run was planned", path.display())).help("run again")
 }
 
 /// The dataset as a stage reads it: only `columns`, and where their images lie.

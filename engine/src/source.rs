@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use pipe_cache::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -65,8 +66,19 @@ pub struct BadRow {
 /// Rows as they are read.
 pub type RowSource<'a> = dyn Iterator<Item = Result<Row, BadRow>> + 'a;
 
-/// Takes the datasets that a stage makes from nothing.
-pub trait DatasetOutput: Sync {
+/// A file that a source stage gives: where it lies, for the store to take.
+#[derive(Clone, Debug)]
+pub struct GivenFile {
+    /// Path within the artifact, with `/`.
+    pub name: String,
+    /// Where it lies now. One in the scratch directory may be taken over by a link; any other is copied.
+    pub path: PathBuf,
+    /// What it must still hold, of a file that planning has seen.
+    pub seen: Option<Digest>,
+}
+
+/// Takes what a stage makes from nothing.
+pub trait Outputs: Sync {
     /// Stores the dataset of an output port: rows in any order, their cells in the order of the schema's names, and the rows that
     /// could not be read. New images are stored as they come, so that a large folder never lies in memory. A row whose id came
     /// before counts as bad.
@@ -74,6 +86,16 @@ pub trait DatasetOutput: Sync {
     /// # Errors
     /// When a cell does not fit its column or the store cannot be written.
     fn dataset(&self, port: &str, schema: &Schema, rows: &mut RowSource<'_>) -> Result<(), Failure>;
+
+    /// Stores the files of an output port of another kind. What the store has already is not read again. Takers of datasets alone
+    /// refuse them.
+    ///
+    /// # Errors
+    /// When a file is not what planning saw, cannot be read, or the store cannot be written.
+    fn files(&self, port: &str, files: &[GivenFile], sink: &dyn Sink) -> Result<(), Failure> {
+        let _ = (files, sink);
+        Err(Failure::internal(format!("output `{port}` is not asked for here")))
+    }
 }
 
 /// What an executing source stage is given.
@@ -86,10 +108,8 @@ pub struct SourceContext<'a> {
     pub base: &'a Path,
     /// A directory of this attempt alone.
     pub scratch: &'a Path,
-    /// An empty directory per output port of files, to be filled.
-    pub outputs: &'a BTreeMap<String, std::path::PathBuf>,
-    /// Takes datasets.
-    pub datasets: &'a dyn DatasetOutput,
+    /// Takes what the stage makes.
+    pub outputs: &'a dyn Outputs,
     /// Tokens and endpoints.
     pub credentials: &'a Credentials,
     /// Where to report.

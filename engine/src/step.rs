@@ -234,7 +234,7 @@ pub struct StepContext<'a> {
     /// Where to report.
     pub sink: &'a dyn Sink,
     /// How to give a dataset, where the step runs in the engine's process.
-    pub datasets: Option<&'a dyn crate::source::DatasetOutput>,
+    pub datasets: Option<&'a dyn crate::source::Outputs>,
 }
 
 impl StepContext<'_> {

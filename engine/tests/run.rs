@@ -74,7 +74,7 @@ fn read_lines(context: &SourceContext<'_>) -> Result<(), Failure> {
         // In the order of the schema's names.
         Ok(Row { id, cells: vec![note, value] })
     });
-    context.datasets.dataset("rows", &lines_schema(), &mut rows)
+    context.outputs.dataset("rows", &lines_schema(), &mut rows)
 }
 
 // ---- `double`: writes twice the value; drops odd ones if asked; fails on null ---------------------------------------

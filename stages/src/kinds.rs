@@ -3,11 +3,12 @@
 //! A kind's layout is part of its name: a change that a reader could notice raises the version.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pipe_engine::problem::Failure;
 use pipe_engine::step::FileSet;
 use serde_json::{Map, Value};
+use walkdir::WalkDir;
 
 /// Rows with a unique id and typed columns.
 pub const DATASET: &str = pipe_engine::stage::DATASET;
@@ -22,35 +23,38 @@ pub const RELEASE: &str = "release/1";
 /// Any files.
 pub const FILES: &str = "files/1";
 
+type Check = fn(&Layout<'_>) -> Result<(), Failure>;
+
 /// A row of the table of kinds.
 pub struct Kind {
     /// The name with its version.
     pub name: &'static str,
     /// What it holds.
     pub about: &'static str,
-    check: fn(&Layout<'_>) -> Result<(), Failure>,
+    /// Nothing is asked of those that have none.
+    check: Option<Check>,
 }
 
 /// Every kind.
 pub const TABLE: &[Kind] = &[
-    Kind { name: DATASET, about: "rows with a unique id and typed columns", check: |_| Ok(()) },
+    Kind { name: DATASET, about: "rows with a unique id and typed columns", check: None },
     Kind {
         name: MODEL,
         about: "config.json, *.safetensors, tokenizer files: a Hugging Face model",
-        check: check_model,
+        check: Some(check_model),
     },
     Kind {
         name: ADAPTER,
         about: "adapter_config.json, adapter_model.safetensors: a PEFT adapter",
-        check: check_adapter,
+        check: Some(check_adapter),
     },
     Kind {
         name: METRICS,
         about: "metrics.json, with table.md and rows.jsonl where there are any",
-        check: check_metrics,
+        check: Some(check_metrics),
     },
-    Kind { name: RELEASE, about: "a directory ready to be published, with README.md", check: check_release },
-    Kind { name: FILES, about: "any files", check: |_| Ok(()) },
+    Kind { name: RELEASE, about: "a directory ready to be published, with README.md", check: Some(check_release) },
+    Kind { name: FILES, about: "any files", check: None },
 ];
 
 /// The kind of that name.
@@ -65,8 +69,9 @@ impl Kind {
     /// # Errors
     /// Says which file is missing or wrong.
     pub fn check(&self, files: &FileSet) -> Result<(), Failure> {
+        let Some(check) = self.check else { return Ok(()) };
         let sizes = files.0.iter().map(|(name, blob)| (name.clone(), blob.len)).collect();
-        (self.check)(&Layout { kind: self.name, sizes, read: &|name| files.read(name) })
+        check(&Layout { kind: self.name, sizes, read: &|name| files.read(name) })
     }
 
     /// Checks that the files below `dir` have the layout of the kind.
@@ -74,28 +79,30 @@ impl Kind {
     /// # Errors
     /// Says which file is missing or wrong.
     pub fn check_dir(&self, dir: &Path) -> Result<(), Failure> {
-        let mut sizes = BTreeMap::new();
-        collect_sizes(dir, "", &mut sizes).map_err(|error| Failure::io("list", dir, &error))?;
-        let read = |name: &str| {
-            let path = dir.join(name);
-            std::fs::read(&path).map_err(|error| Failure::io("read", &path, &error))
-        };
-        (self.check)(&Layout { kind: self.name, sizes, read: &read })
+        let entries = WalkDir::new(dir).into_iter().filter_map(Result::ok).filter(|entry| !entry.file_type().is_dir());
+        let named = |path: &Path| path.strip_prefix(dir).unwrap_or(path).to_string_lossy().into_owned();
+        let files: Vec<(String, PathBuf)> = entries.map(|entry| (named(entry.path()), entry.into_path())).collect();
+        self.check_local(files.iter().map(|(name, path)| (name.as_str(), path.as_path())))
     }
-}
 
-fn collect_sizes(dir: &Path, prefix: &str, sizes: &mut BTreeMap<String, u64>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let meta = std::fs::metadata(entry.path())?;
-        if meta.is_dir() {
-            collect_sizes(&entry.path(), &format!("{name}/"), sizes)?;
-        } else {
-            sizes.insert(name, meta.len());
-        }
+    /// Checks that files, by name and where they lie, have the layout of the kind.
+    ///
+    /// # Errors
+    /// Says which file is missing or wrong.
+    pub fn check_local<'a>(&self, files: impl Iterator<Item = (&'a str, &'a Path)>) -> Result<(), Failure> {
+        let Some(check) = self.check else { return Ok(()) };
+        let files: BTreeMap<&str, &Path> = files.collect();
+        let sized = |(name, path): (&&str, &&Path)| match std::fs::metadata(path) {
+            Ok(meta) => Ok(((*name).to_owned(), meta.len())),
+            Err(error) => Err(Failure::io("read", path, &error)),
+        };
+        let sizes = files.iter().map(sized).collect::<Result<_, _>>()?;
+        let read = |name: &str| {
+            let path = files.get(name).copied().unwrap_or(Path::new(name));
+            std::fs::read(path).map_err(|error| Failure::io("read", path, &error))
+        };
+        check(&Layout { kind: self.name, sizes, read: &read })
     }
-    Ok(())
 }
 
 /// Files to be checked, wherever they lie.

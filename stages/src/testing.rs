@@ -122,6 +122,8 @@ pub fn dataset(columns: &[(&str, ColumnType)], rows: Vec<(String, Vec<Cell>)>) -
 /// A dataset that a stage gave.
 #[derive(Default)]
 pub struct Given {
+    /// Of an output of files: their content by name.
+    pub files: BTreeMap<String, Vec<u8>>,
     pub schema: Schema,
     pub rows: Vec<pipe_engine::cell::Row>,
     pub bad: Vec<pipe_engine::source::BadRow>,
@@ -151,7 +153,7 @@ impl Taker {
     }
 }
 
-impl pipe_engine::source::DatasetOutput for Taker {
+impl pipe_engine::source::Outputs for Taker {
     fn dataset(
         &self,
         port: &str,
@@ -166,6 +168,24 @@ impl pipe_engine::source::DatasetOutput for Taker {
             }
         }
         self.0.lock().unwrap().insert(port.to_owned(), given);
+        Ok(())
+    }
+
+    fn files(
+        &self,
+        port: &str,
+        files: &[pipe_engine::source::GivenFile],
+        _sink: &dyn pipe_engine::step::Sink,
+    ) -> Result<(), pipe_engine::problem::Failure> {
+        let read = |file: &pipe_engine::source::GivenFile| {
+            let bytes = std::fs::read(&file.path).unwrap();
+            if file.seen.is_some_and(|seen| seen != Digest::of(&bytes)) {
+                return Err(pipe_engine::dataset::changed_meanwhile(&file.path));
+            }
+            Ok((file.name.clone(), bytes))
+        };
+        let files = files.iter().map(read).collect::<Result<_, _>>()?;
+        self.0.lock().unwrap().insert(port.to_owned(), Given { files, ..Given::default() });
         Ok(())
     }
 }

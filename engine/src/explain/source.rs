@@ -12,7 +12,7 @@ use crate::column::Column;
 use crate::graph::Step;
 use crate::problem::Failure;
 use crate::run::{Context, preview};
-use crate::source::{DatasetOutput, RowSource};
+use crate::source::{Outputs, RowSource};
 
 /// A dataset of which the columns that the store lacks lie in memory.
 pub(super) struct Unstored {
@@ -32,7 +32,7 @@ struct Taken<'a> {
     ports: Mutex<BTreeMap<String, Unstored>>,
 }
 
-impl DatasetOutput for Taken<'_> {
+impl Outputs for Taken<'_> {
     fn dataset(&self, port: &str, schema: &Schema, rows: &mut RowSource<'_>) -> Result<(), Failure> {
         let mut taking = Taking { store: self.store, schema, chunks: Vec::new(), columns: HashMap::new() };
         preview::chunks(self.store, rows, &mut taking)?;

@@ -1,7 +1,7 @@
 //! The rows a step would give, as far as they can be told: stored chunks where nothing changed, single rows elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use pipe_cache::{Digest, Store};
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ use crate::run::rows::cell_of;
 use crate::run::table::Table;
 use crate::run::transform::actual_schema;
 use crate::run::{Artifact, ChunkScan, Context, RowScanner};
-use crate::source::{DatasetOutput, RowSource};
+use crate::source::{Outputs, RowSource};
 use crate::stage::{Assignment, Mark, Verdict};
 
 /// More new rows of a source than this are counted only: every one must execute anyway.
@@ -65,8 +65,7 @@ impl Rows {
     pub(super) fn known(&self) -> Option<Artifact> {
         let chunk = |part: &Part| if let Part::Chunk(chunk) = part { Some(chunk.clone()) } else { None };
         let chunks = self.parts.iter().map(chunk).collect::<Option<_>>()?;
-        let manifest = Manifest::Dataset(DatasetManifest::new(self.schema.clone(), chunks));
-        Some(Artifact { digest: Digest::of(&manifest.encode()), manifest: Arc::new(manifest) })
+        Some(Artifact::unstored(Manifest::Dataset(DatasetManifest::new(self.schema.clone(), chunks))))
     }
 
     pub(super) const fn schema(&self) -> &Schema {
@@ -367,7 +366,7 @@ struct Taken<'a> {
     ports: Mutex<BTreeMap<String, Rows>>,
 }
 
-impl DatasetOutput for Taken<'_> {
+impl Outputs for Taken<'_> {
     fn dataset(&self, port: &str, schema: &Schema, rows: &mut RowSource<'_>) -> Result<(), Failure> {
         let mut parts = Parts { taken: self, schema, parts: Vec::new(), new: 0 };
         preview::chunks(self.store, rows, &mut parts)?;
@@ -433,6 +432,5 @@ fn unread_column() -> Digest {
 
 /// Stands in for a dataset that is not made yet where only its presence matters.
 pub(super) fn empty_dataset(schema: Schema) -> Artifact {
-    let manifest = Manifest::Dataset(DatasetManifest::new(schema, Vec::new()));
-    Artifact { digest: Digest::of(&manifest.encode()), manifest: Arc::new(manifest) }
+    Artifact::unstored(Manifest::Dataset(DatasetManifest::new(schema, Vec::new())))
 }

@@ -78,6 +78,22 @@ pub struct Artifact {
     pub manifest: Arc<Manifest>,
 }
 
+impl Artifact {
+    /// An artifact whose manifest is stored now.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn store(manifest: Manifest, store: &Store) -> Result<Self, Failure> {
+        Ok(Self { digest: manifest.store(store)?, manifest: Arc::new(manifest) })
+    }
+
+    /// An artifact as it would be called, stored or not.
+    #[must_use]
+    pub fn unstored(manifest: Manifest) -> Self {
+        Self { digest: Digest::of(&manifest.encode()), manifest: Arc::new(manifest) }
+    }
+}
+
 /// What a step gave.
 #[derive(Clone, Debug)]
 pub struct StepResult {

@@ -1,6 +1,5 @@
 //! What a local source would give now. Nothing is stored.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use pipe_cache::{Blob, Digest, Store};
@@ -10,14 +9,14 @@ use crate::build::{TakeChunks, in_chunks};
 use crate::cell::{Cell, Row};
 use crate::graph::Step;
 use crate::problem::Failure;
-use crate::source::{DatasetOutput, RowSource, SourceContext};
+use crate::source::{Outputs, RowSource, SourceContext};
 use crate::stage::{DATASET, Execute};
 
 /// Reads a source that lies in local files and gives datasets only; false where it is none.
 ///
 /// # Errors
 /// When it cannot be read.
-pub(crate) fn read(step: &Step, context: &Context<'_>, datasets: &dyn DatasetOutput) -> Result<bool, Failure> {
+pub(crate) fn read(step: &Step, context: &Context<'_>, outputs: &dyn Outputs) -> Result<bool, Failure> {
     let local = step.resolution.as_ref().filter(|resolution| !resolution.files.is_empty());
     let datasets_only = step.outputs.iter().all(|output| output.kind == DATASET);
     let (Execute::Source(run), Some(resolution), true) = (&step.stage.execute, local, datasets_only) else {
@@ -28,8 +27,7 @@ pub(crate) fn read(step: &Step, context: &Context<'_>, datasets: &dyn DatasetOut
         resolution,
         base: context.base,
         scratch: Path::new(""),
-        outputs: &BTreeMap::new(),
-        datasets,
+        outputs,
         credentials: context.credentials,
         sink: &Quiet { cancel: context.cancel },
     })?;

@@ -65,7 +65,7 @@ impl Sink for StepSink<'_> {
     }
 
     fn checkpoint(&self, at: u64, dir: &Path) -> Result<(), Failure> {
-        let files = ingest::files(self.context.store, dir)?;
+        let files = ingest::files(self.context.store, &ingest::below(dir)?, self)?;
         let digests = files.into_iter().map(|(name, entry)| (name, entry.digest)).collect();
         self.context.store.add_checkpoint(&self.key, at, digests);
         self.context.store.commit().map(drop).map_err(store_failure)

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pipe_cache::{ActionRecord, Digest, StatIndex, Store};
+use rayon::prelude::*;
 
 use super::evaluate::{BOOKKEEPING, Prepared, known, result};
 use super::sink::StepSink;
 use super::{Artifact, Context, ROW_RECIPE, Scratch, StepResult, ingest, rows, table, transform};
-use crate::artifact::{Manifest, store_failure};
+use crate::artifact::{FilesManifest, Manifest, store_failure};
 use crate::build::build;
 use crate::cell::Schema;
 use crate::dataset;
@@ -18,7 +19,7 @@ use crate::delta::Why;
 use crate::event::{RowCounts, StepReport};
 use crate::graph::Step;
 use crate::problem::Failure;
-use crate::source::{BadRow, DatasetOutput, RowSource, SourceContext};
+use crate::source::{BadRow, GivenFile, Outputs, RowSource, SourceContext};
 use crate::source_list::{SOURCES, SourceList};
 use crate::stage::{DATASET, Execute, Reads, Resolution};
 use crate::step::{Checkpoint, Data, FileSet, Input, Inputs, Sink, StepContext, StepTask};
@@ -102,8 +103,7 @@ fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &d
 /// A source or step stage: gives whole artifacts.
 fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink) -> Result<Done, Failure> {
     let scratch = Scratch(context.store.scratch().map_err(store_failure)?);
-    let outputs = output_directories(step, &scratch)?;
-    let datasets = Datasets::new(step, context.store);
+    let given = Given::new(step, context.store);
     match step.stage.execute {
         Execute::Source(run) => {
             let empty = Resolution::default();
@@ -113,28 +113,25 @@ fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink
                 resolution,
                 base: context.base,
                 scratch: &scratch.0,
-                outputs: &outputs,
-                datasets: &datasets,
+                outputs: &given,
                 credentials: context.credentials,
                 sink,
             })?;
             unchanged(resolution, context.index)?;
         }
         Execute::Step(run) => {
-            let task = task(step, prepared, context, &scratch, outputs.clone())?;
-            run(&StepContext { task: &task, sink, datasets: Some(&datasets) })?;
+            let task = task(step, prepared, context, &scratch)?;
+            run(&StepContext { task: &task, sink, datasets: Some(&given) })?;
+            given.directories(&task.outputs, sink)?;
         }
         _ => {
-            let task = task(step, prepared, context, &scratch, outputs.clone())?;
+            let task = task(step, prepared, context, &scratch)?;
             context.workers.step(&task, sink)?;
+            given.directories(&task.outputs, sink)?;
         }
     }
-    let built = datasets.finish();
-    let mut artifacts = built.artifacts;
-    for output in step.outputs.iter().filter(|output| output.kind != DATASET) {
-        let artifact = ingest::directory(context.store, &output.kind, &outputs[&output.port])?;
-        artifacts.insert(output.port.clone(), artifact);
-    }
+    let built = given.finish();
+    let artifacts = built.artifacts;
     if let Some(missing) = step.outputs.iter().find(|output| !artifacts.contains_key(&output.port)) {
         return Err(Failure::internal(format!("the stage gave nothing on output `{}`", missing.port)));
     }
@@ -161,22 +158,13 @@ fn output_directories(step: &Step, scratch: &Scratch) -> Result<BTreeMap<String,
 
 /// Source files must still be what planning saw: what changed meanwhile is not recorded as the input.
 fn unchanged(resolution: &Resolution, index: &StatIndex) -> Result<(), Failure> {
-    for file in &resolution.files {
+    resolution.files.par_iter().try_for_each(|file| {
         let now = index.digest(&file.path).map_err(|error| Failure::io("read", &file.path, &error))?;
-        if now.digest != file.digest {
-            return Err(dataset::changed_meanwhile(&file.path));
-        }
-    }
-    Ok(())
+        if now.digest == file.digest { Ok(()) } else { Err(dataset::changed_meanwhile(&file.path)) }
+    })
 }
 
-fn task(
-    step: &Step,
-    prepared: &Prepared,
-    context: &Context<'_>,
-    scratch: &Scratch,
-    outputs: BTreeMap<String, PathBuf>,
-) -> Result<StepTask, Failure> {
+fn task(step: &Step, prepared: &Prepared, context: &Context<'_>, scratch: &Scratch) -> Result<StepTask, Failure> {
     let checkpoint = context.store.latest_checkpoint(&prepared.key).map_err(store_failure)?;
     let work = scratch.0.join("work");
     std::fs::create_dir_all(&work).map_err(|error| Failure::io("create", &work, &error))?;
@@ -186,7 +174,7 @@ fn task(
         key: prepared.key,
         params: step.params.clone(),
         inputs: inputs(step, prepared, context, None)?,
-        outputs,
+        outputs: output_directories(step, scratch)?,
         scratch: work,
         checkpoint: checkpoint.map(|found| Checkpoint { at: found.at, files: FileSet(found.files) }),
         sources: step.resolution.as_ref().map_or_else(Vec::new, |resolution| resolution.files.clone()),
@@ -250,40 +238,48 @@ pub(super) fn inputs(
     Ok(inputs)
 }
 
-/// Takes the datasets a stage makes.
-struct Datasets<'a> {
+/// Takes what a stage makes.
+struct Given<'a> {
     step: &'a Step,
     store: &'a Store,
-    built: Mutex<BuiltDatasets>,
+    built: Mutex<Built>,
 }
 
 #[derive(Default)]
-struct BuiltDatasets {
+struct Built {
     artifacts: BTreeMap<String, Artifact>,
     bad: BTreeMap<String, Vec<BadRow>>,
     counts: Option<RowCounts>,
 }
 
-impl<'a> Datasets<'a> {
+impl<'a> Given<'a> {
     fn new(step: &'a Step, store: &'a Store) -> Self {
         Self { step, store, built: Mutex::default() }
     }
 
-    fn finish(self) -> BuiltDatasets {
+    fn built(&self) -> MutexGuard<'_, Built> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what was written to the directories of the output ports.
+    fn directories(&self, directories: &BTreeMap<String, PathBuf>, sink: &dyn Sink) -> Result<(), Failure> {
+        directories.iter().try_for_each(|(port, dir)| self.files(port, &ingest::below(dir)?, sink))
+    }
+
+    fn finish(self) -> Built {
         self.built.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl DatasetOutput for Datasets<'_> {
+impl Outputs for Given<'_> {
     fn dataset(&self, port: &str, schema: &Schema, rows: &mut RowSource<'_>) -> Result<(), Failure> {
         if self.step.output(port).is_none_or(|output| output.kind != DATASET) {
             return Err(Failure::internal(format!("there is no dataset output `{port}`")));
         }
         let made = build(self.store, schema, rows)?;
         let rows = made.manifest.rows();
-        let manifest = Manifest::Dataset(made.manifest);
-        let artifact = Artifact { digest: manifest.store(self.store)?, manifest: Arc::new(manifest) };
-        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let artifact = Artifact::store(Manifest::Dataset(made.manifest), self.store)?;
+        let mut built = self.built();
         let counts = built.counts.get_or_insert_default();
         let total = rows + made.bad.len() as u64;
         counts.total += total;
@@ -294,6 +290,16 @@ impl DatasetOutput for Datasets<'_> {
         }
         built.artifacts.insert(port.to_owned(), artifact);
         built.bad.insert(port.to_owned(), made.bad);
+        Ok(())
+    }
+
+    fn files(&self, port: &str, files: &[GivenFile], sink: &dyn Sink) -> Result<(), Failure> {
+        let output = self.step.output(port).filter(|output| output.kind != DATASET);
+        let output = output.ok_or_else(|| Failure::internal(format!("there is no output `{port}` for files")))?;
+        let files = ingest::files(self.store, files, sink)?;
+        let manifest = Manifest::Files(FilesManifest { kind: output.kind.clone(), files });
+        let artifact = Artifact::store(manifest, self.store)?;
+        self.built().artifacts.insert(port.to_owned(), artifact);
         Ok(())
     }
 }

@@ -4,7 +4,6 @@
 //! particular input is recorded under its own key: finding it again is bookkeeping, not execution.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use pipe_cache::{ActionRecord, Digest, Fields, Key, Store};
 use rayon::prelude::*;
@@ -126,8 +125,7 @@ fn assemble(
     let schema = actual_schema(&declared, &input.schema);
     let memory = store.memory(&prepared.memory()).map_err(store_failure)?;
     let changed = input.chunks.iter().zip(&digests).zip(&deltas).map(|((chunk, digest), delta)| (chunk, digest, delta));
-    let manifest = Manifest::Dataset(Assembly::new(store, &schema, &memory).dataset(changed)?);
-    Ok(Artifact { digest: manifest.store(store)?, manifest: Arc::new(manifest) })
+    Artifact::store(Manifest::Dataset(Assembly::new(store, &schema, &memory).dataset(changed)?), store)
 }
 
 /// The columns promised, and those of the input that planning did not know of.

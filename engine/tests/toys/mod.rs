@@ -160,7 +160,7 @@ fn make_rows(context: &SourceContext<'_>) -> Result<(), Failure> {
     let good = (0..params.good).map(|n| Ok(Row { id: format!("r{n:05}"), cells: vec![Cell::Int(n.into())] }));
     let failure = |n: u32| RowFailure { class: "torn".to_owned(), message: format!("line {n}"), transient: false };
     let bad = (0..params.bad).map(|n| Err(BadRow { id: format!("b{n}"), failure: failure(n) }));
-    context.datasets.dataset("rows", &numbers(), &mut good.chain(bad))
+    context.outputs.dataset("rows", &numbers(), &mut good.chain(bad))
 }
 
 pub const SECRET: Stage = Stage {

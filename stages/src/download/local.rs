@@ -1,14 +1,15 @@
-//! Files of this machine: listing, hashing, reading and copying them.
+//! Files of this machine: listing, hashing and reading them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use globset::GlobSet;
+use pipe_engine::StatIndex;
 use pipe_engine::cell::Cell;
+use pipe_engine::dataset::changed_meanwhile;
 use pipe_engine::problem::{Failure, Problem, nearest};
+use pipe_engine::source::GivenFile;
 use pipe_engine::stage::SourceFile;
-use pipe_engine::step::Sink;
-use pipe_engine::{Digest, StatIndex};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
@@ -42,24 +43,18 @@ impl LocalFile {
         }
     }
 
-    /// Checks that it still holds what planning saw.
-    pub fn verify(&self) -> Result<(), Failure> {
-        if self.seen.is_none() {
-            return Ok(());
-        }
-        let found =
-            StatIndex::in_memory().digest(&self.path).map_err(|error| Failure::io("read", &self.path, &error))?;
-        self.expect(found.digest)
+    /// The file as a part of an artifact of files.
+    pub fn given(&self) -> GivenFile {
+        let seen = self.seen.as_ref().map(|seen| seen.digest);
+        GivenFile { name: self.name.clone(), path: self.path.clone(), seen }
     }
 
-    fn expect(&self, digest: Digest) -> Result<(), Failure> {
-        match &self.seen {
-            Some(seen) if seen.digest != digest => {
-                let message = format!("{} changed after the run was planned", self.path.display());
-                Err(Failure::transient(message).help("run again"))
-            }
-            _ => Ok(()),
-        }
+    /// Checks that it still holds what planning saw.
+    pub fn verify(&self) -> Result<(), Failure> {
+        let Some(seen) = &self.seen else { return Ok(()) };
+        let found = StatIndex::in_memory().digest(&self.path);
+        let found = found.map_err(|error| Failure::io("read", &self.path, &error))?;
+        if found.digest == seen.digest { Ok(()) } else { Err(changed_meanwhile(&self.path)) }
     }
 }
 
@@ -118,27 +113,4 @@ pub fn digests(files: &[LocalFile], index: &StatIndex) -> Result<Vec<SourceFile>
     hashed.sort_by(|a, b| a.name.cmp(&b.name));
     hashed.dedup_by(|a, b| a.name == b.name);
     Ok(hashed)
-}
-
-/// Puts the files below `dir`: fetched ones by moving them, the user's by copying, checked to be what planning saw. The user's are never
-/// linked: a later edit of the file would change the artifact.
-pub fn put(files: &[LocalFile], dir: &Path, sink: &dyn Sink) -> Result<(), Failure> {
-    let index = StatIndex::in_memory();
-    for (done, file) in files.iter().enumerate() {
-        if sink.cancelled() {
-            return Err(Failure::interrupted());
-        }
-        sink.progress(done as u64, files.len() as u64, &file.name);
-        let target = dir.join(&file.name);
-        let parent = target.parent().unwrap_or(dir);
-        fs::create_dir_all(parent).map_err(|error| Failure::io("create", parent, &error))?;
-        if file.seen.is_none() && fs::rename(&file.path, &target).is_ok() {
-            continue;
-        }
-        fs::copy(&file.path, &target).map_err(|error| Failure::io("copy", &file.path, &error))?;
-        let copied = index.digest(&target).map_err(|error| Failure::io("read", &target, &error))?;
-        file.expect(copied.digest)?;
-    }
-    sink.progress(files.len() as u64, files.len() as u64, "");
-    Ok(())
 }

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use pipe_engine::cell::ColumnType;
 use pipe_engine::problem::{Failure, Problem};
-use pipe_engine::source::SourceContext;
+use pipe_engine::source::{GivenFile, SourceContext};
 use pipe_engine::stage::{
     Contract, Declare, Execute, Port, Resolution, ResolveContext, Resources, Stage, params_schema,
 };
@@ -207,11 +207,8 @@ fn execute(context: &SourceContext<'_>) -> Result<(), Failure> {
 }
 
 fn give_files(context: &SourceContext<'_>, files: &[LocalFile], kind: &str) -> Result<(), Failure> {
-    let output =
-        context.outputs.get(OUTPUT).ok_or_else(|| Failure::internal(format!("there is no output port `{OUTPUT}`")))?;
-    local::put(files, output, context.sink)?;
-    match kinds::find(kind) {
-        Some(kind) => kind.check_dir(output),
-        None => Err(Failure::internal(format!("there is no kind `{kind}`"))),
-    }
+    let kind = kinds::find(kind).ok_or_else(|| Failure::internal(format!("there is no kind `{kind}`")))?;
+    kind.check_local(files.iter().map(|file| (file.name.as_str(), file.path.as_path())))?;
+    let given: Vec<GivenFile> = files.iter().map(LocalFile::given).collect();
+    context.outputs.files(OUTPUT, &given, context.sink)
 }

@@ -267,8 +267,7 @@ fn a_model_of_the_hub_is_fetched_at_its_commit() {
     assert_eq!(scene.resolve(&params).unwrap().pin, format!("hf://org/tiny@{COMMIT} model"));
     assert_eq!(server.seen().len(), 0, "planning asks no network");
     assert_eq!(scene.declare(&params).unwrap().outputs[0].kind, "model/1");
-    scene.run(&params).unwrap();
-    assert_eq!(std::fs::read(scene.output().join("sub dir/tokenizer.json")).unwrap(), b"{}");
+    assert_eq!(scene.run(&params).unwrap().files["sub dir/tokenizer.json"], b"{}");
     let mut paths: Vec<String> = server.seen().into_iter().map(|request| request.path).collect();
     paths.sort();
     let prefix = format!("/org/tiny/resolve/{COMMIT}/");
@@ -376,8 +375,8 @@ fn archives_of_this_machine_are_unpacked() {
         &[("tiny/config.json", FILE, br#"{"model_type": "opt"}"#), ("tiny/model.safetensors", FILE, b"weights")];
     let scene =
         Scene::new(&[("tiny.tar.gz", &gzipped(&tarred(files))), ("rows.zip", &zipped(&[("x.csv", b"id,n\na,1\n")]))]);
-    scene.run(&json!({ "source": "tiny.tar.gz", "format": "model" })).unwrap();
-    assert_eq!(std::fs::read(scene.output().join("model.safetensors")).unwrap(), b"weights");
+    let given = scene.run(&json!({ "source": "tiny.tar.gz", "format": "model" })).unwrap();
+    assert_eq!(given.files["model.safetensors"], b"weights");
     let params = json!({ "source": "rows.zip", "format": "csv", "id": "id", "columns": { "n": "int" } });
     assert_eq!(scene.run(&params).unwrap().ids(), ["a"]);
 }
@@ -387,8 +386,7 @@ fn hostile_archives_are_refused() {
     let refused = |name: &str, archive: Vec<u8>, max_bytes: u64| {
         let scene = Scene::new(&[(name, &archive)]);
         let failure = scene.run(&json!({ "source": name, "format": "files", "max_bytes": max_bytes })).err().unwrap();
-        let beside = std::fs::read_dir(scene.output().parent().unwrap()).unwrap().count();
-        assert_eq!(beside, 1, "nothing but the output is left: {name}");
+        assert_eq!(scene.left(), 0, "nothing is left: {name}");
         failure.message
     };
     let link = tar::EntryType::Symlink;

@@ -43,7 +43,7 @@ pub fn give(context: &SourceContext<'_>, making: &Making) -> Result<(), Failure>
         found
     });
     let mut rows = unique(found);
-    context.datasets.dataset(OUTPUT, &making.schema, &mut rows)?;
+    context.outputs.dataset(OUTPUT, &making.schema, &mut rows)?;
     if sink.cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 

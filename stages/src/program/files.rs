@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use globset::GlobBuilder;
 use pipe_engine::StatIndex;
+use pipe_engine::dataset::changed_meanwhile;
 use pipe_engine::problem::{Failure, Problem, nearest};
 use pipe_engine::stage::{Resolution, ResolveContext, SourceFile};
 use rayon::prelude::*;
@@ -105,8 +106,7 @@ pub fn lay_out(run: &[String], files: &[SourceFile], work: &Path) -> Result<Path
         fs::copy(&file.path, &target).map_err(|error| Failure::io("copy", &file.path, &error))?;
         let copied = index.digest(&target).map_err(|error| Failure::io("read", &target, &error))?;
         if copied.digest != file.digest {
-            let message = format!("{} changed after the run was planned", file.path.display());
-            return Err(Failure::transient(message).help("run again"));
+            return Err(changed_meanwhile(&file.path));
         }
         if program.contains('/') && file.name == plain(program) {
             executable.clone_from(&file.path);

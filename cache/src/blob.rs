@@ -33,15 +33,19 @@ impl Blob {
     /// When the file cannot be read; `InvalidData` when the bytes are not those the digest names, `UnexpectedEof` when some are
     /// missing, or the file is gone.
     pub fn read(&self) -> io::Result<Vec<u8>> {
-        self.read_from(&self.open()?)
+        let file = self.open()?;
+        self.read_from(&file, file.metadata()?.len())
     }
 
-    /// Reads the whole object from its file, which is open.
-    pub(crate) fn read_from(&self, file: &File) -> io::Result<Vec<u8>> {
-        let end = self.offset.checked_add(self.len).filter(|end| file.metadata().is_ok_and(|meta| *end <= meta.len()));
-        // A damaged index may tell any length.
-        let len = end.and_then(|_| usize::try_from(self.len).ok()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        let mut bytes = vec![0; len];
+    /// Whether it lies within so many bytes: a damaged index may tell any length.
+    pub(crate) fn ends_by(&self, file_len: u64) -> bool {
+        self.offset.checked_add(self.len).is_some_and(|end| end <= file_len)
+    }
+
+    /// Reads the whole object from its file, which is open and of that length.
+    pub(crate) fn read_from(&self, file: &File, file_len: u64) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.len).ok().filter(|_| self.ends_by(file_len));
+        let mut bytes = vec![0; len.ok_or(io::ErrorKind::UnexpectedEof)?];
         file.read_exact_at(&mut bytes, self.offset)?;
         if Digest::of(&bytes) != self.digest {
             return Err(self.damaged());

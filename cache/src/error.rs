@@ -18,6 +18,14 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// The operating system cannot say that a file will outlast a power cut.
+    #[error("cannot make {} durable: {source}; nothing more of this process is recorded", path.display())]
+    NotDurable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The directory holds a store of another format.
     #[error("{} is a store of format `{found}`, this program reads `{wanted}`; use another store directory", path.display())]
     Format {
@@ -62,7 +70,7 @@ impl StoreError {
     /// Whether the disk, the quota or the inodes are used up.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. }
+        matches!(self, Self::Io { source, .. } | Self::NotDurable { source, .. }
             if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::error::{Context, StoreError};
 use crate::inventory::{Listed, fanned, files, list_names};
 use crate::pack::{Entry, Index, PackWriter, index_bytes};
-use crate::publish::{Publication, sync_files};
+use crate::publish::Publication;
 use crate::{Blob, Digest, Key, Store, owner};
 
 /// What must stay.
@@ -152,7 +152,11 @@ impl<'a> Collector<'a> {
         for file in files(&self.store.root.join("damaged"))? {
             self.remove(&file, &mut swept.leftovers);
         }
+        self.indexes(&mut swept)?;
         self.packs(keep, &mut swept)?;
+        if self.act {
+            self.store.keep_reserve();
+        }
         Ok(swept)
     }
 
@@ -189,16 +193,28 @@ impl<'a> Collector<'a> {
             return false;
         }
         let used = fs::metadata(&aside).and_then(|meta| meta.modified()).is_ok_and(|now| now > file.modified);
-        let put_back = used && fs::hard_link(&aside, &file.path).is_ok();
+        let put_back = used && put_back(&aside, &file.path);
         owner::remove(&aside);
         !put_back
+    }
+
+    /// What a process left that was killed while it saved a stat index.
+    fn indexes(&self, swept: &mut Swept) -> Result<(), StoreError> {
+        for file in files(&self.store.root.join("index"))? {
+            if file.path.extension().is_some_and(|extension| extension == "tmp") {
+                self.remove(&file, &mut swept.leftovers);
+            }
+        }
+        Ok(())
     }
 
     fn packs(&self, keep: &Keep, swept: &mut Swept) -> Result<(), StoreError> {
         let mut rewrite = Vec::new();
         for pack in Pack::all(&self.store.root.join("packs"))? {
             // A living process may still write to its pack, or hold what it has not committed.
-            if !owner::is_orphan(&pack.file.path) || !pack.files().all(|file| self.is_old(file.modified)) {
+            if !owner::is_orphan(&pack.file.path, || Some(self.now))
+                || !pack.files().all(|file| self.is_old(file.modified))
+            {
                 continue;
             }
             let needed: Vec<Entry> =
@@ -278,10 +294,19 @@ impl<'a> Collector<'a> {
         let mut publication = Publication::default();
         let aside = self.store.own.join(owner::unique_name());
         publication.write(aside, path.with_extension("idx"), &index_bytes(&mut entries))?;
-        sync_files(&self.store.root, publication.asides().chain([path]))?;
-        publication.link()?;
+        let disk = self.store.disk()?;
+        disk.sync(publication.asides().chain([path]))?;
+        publication.link(disk)?;
         publication.remove_asides();
         Ok(())
+    }
+}
+
+/// A file that belongs to another user may only be renamed. Whoever made one of that name meanwhile made the same, or as good a record.
+fn put_back(aside: &Path, path: &Path) -> bool {
+    match fs::hard_link(aside, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => fs::rename(aside, path).is_ok(),
+        linked => linked.is_ok(),
     }
 }
 
@@ -422,7 +447,7 @@ mod tests {
         let long_ago = SystemTime::now() - Duration::from_secs(10_000);
         let files = [store.action_path(&key), store.locate(&object).unwrap().unwrap().path.to_path_buf()];
         for path in &files {
-            fs::File::options().append(true).open(path).unwrap().set_modified(long_ago).unwrap();
+            fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
         }
         store.lookup(&key).unwrap();
         store.put(b"x").unwrap();

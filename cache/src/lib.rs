@@ -5,10 +5,14 @@
 
 mod action;
 mod blob;
+mod clock;
 mod commit;
 mod digest;
+mod directory;
+mod disk;
 mod error;
 mod gc;
+mod heal;
 mod inventory;
 mod living;
 mod memory;
@@ -17,13 +21,17 @@ mod pack;
 mod pin;
 mod probe;
 mod publish;
+mod reserve;
 mod stat_index;
 mod store;
 mod verify;
+mod view;
 
 pub use action::ActionRecord;
 pub use blob::Blob;
+pub use commit::Raced;
 pub use digest::{Digest, Fields, Key, ParseDigestError};
+pub use disk::{Left, Room};
 pub use error::StoreError;
 pub use gc::{Collector, Keep, Removed, Swept};
 pub use inventory::Recorded;

@@ -15,7 +15,7 @@ impl Store {
     pub fn is_living(&self, owner: &str) -> bool {
         let plain = !owner.is_empty() && !owner.contains('/');
         let path = self.root.join("tmp").join(owner);
-        plain && path.is_dir() && !owner::is_orphan(&path)
+        plain && path.is_dir() && !owner::is_orphan(&path, || self.now())
     }
 
     /// The other processes that have the store open.

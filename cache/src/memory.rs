@@ -7,15 +7,15 @@
 //! costs entries and never gives a wrong one.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use memmap2::Mmap;
-
 use crate::error::{Context, StoreError};
+use crate::publish::create_new;
+use crate::view::View;
 use crate::{Digest, Key, owner};
 
 const HEADER: &[u8] = b"row-memory/2\n\0\0\0";
@@ -203,7 +203,7 @@ fn write_segment(path: &Path, mut entries: Vec<Entry<'_>>) -> Result<String, Sto
     entries.sort_by_key(|(key, _)| **key);
     entries.dedup_by_key(|(key, _)| **key);
     let mut out =
-        Hashing { file: BufWriter::new(File::create(path).context("create", path)?), hasher: blake3::Hasher::new() };
+        Hashing { file: BufWriter::new(create_new(path).context("create", path)?), hasher: blake3::Hasher::new() };
     write_entries(&mut out, &entries).context("write", path)?;
     Ok(format!("{}.rows", Digest::from_bytes(*out.hasher.finalize().as_bytes())))
 }
@@ -273,21 +273,17 @@ fn open_all(directory: &Path) -> Result<Vec<Segment>, StoreError> {
 
 struct Segment {
     path: PathBuf,
-    map: Mmap,
+    map: View,
     count: usize,
 }
 
 impl Segment {
     /// `None` for a file that is not a whole segment.
-    #[expect(unsafe_code, reason = "mapping a file")]
     fn open(path: &Path) -> Result<Option<Self>, StoreError> {
-        let file = File::open(path).context("open", path)?;
-        // SAFETY: a published segment is never written to nor truncated; removing it leaves the mapping valid.
-        let map = unsafe { Mmap::map(&file) }.context("map", path)?;
-        Ok(Self::checked(path, map))
+        Ok(Self::checked(path, View::open(path)?))
     }
 
-    fn checked(path: &Path, map: Mmap) -> Option<Self> {
+    fn checked(path: &Path, map: View) -> Option<Self> {
         let count = map.strip_prefix(HEADER)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize)?;
         let segment = Self { path: path.to_owned(), map, count };
         (segment.offset(count)? == segment.map.len().checked_sub(segment.values())?).then_some(segment)
@@ -356,6 +352,12 @@ mod tests {
         Some(written.name)
     }
 
+    /// Segments are read-only.
+    fn replace(path: &Path, bytes: &[u8]) {
+        fs::remove_file(path).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
     fn files(directory: &Path) -> usize {
         fs::read_dir(directory).unwrap().count()
     }
@@ -378,7 +380,7 @@ mod tests {
         }
         assert!(again.get(&key(50)).is_none());
 
-        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        replace(&path, &bytes[..bytes.len() - 1]);
         assert!(RowMemory::open(dir.path()).unwrap().get(&key(1)).is_none());
     }
 
@@ -394,7 +396,7 @@ mod tests {
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
-            fs::write(&path, &damaged).unwrap();
+            replace(&path, &damaged);
             let memory = RowMemory::open(dir.path()).unwrap();
             let found: Vec<Option<Vec<u8>>> = (0..20).map(|n| memory.get(&key(n))).collect();
             for (n, value) in (0..).zip(&found) {

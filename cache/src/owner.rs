@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -16,15 +17,19 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// A name that no other process on any machine uses at the same time: `MACHINE-PID-START-N`.
 pub(crate) fn unique_name() -> String {
+    static START: OnceLock<u64> = OnceLock::new();
     let pid = std::process::id();
+    let start = START.get_or_init(|| start_time(pid).unwrap_or(0));
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!("{}-{pid}-{}-{count}", machine(), start_time(pid).unwrap_or(0))
+    format!("{}-{pid}-{start}-{count}", machine())
 }
 
 /// Removes from `directory` the entries whose owner is dead.
 pub(crate) fn sweep(directory: &Path) -> Result<(), StoreError> {
+    // The last time that anything was made there: by the clock of the file system it is no earlier now.
+    let now = || fs::metadata(directory).and_then(|meta| meta.modified()).ok();
     for entry in fs::read_dir(directory).context("read", directory)?.flatten() {
-        if is_orphan(&entry.path()) {
+        if is_orphan(&entry.path(), now) {
             remove(&entry.path());
         }
     }
@@ -44,16 +49,15 @@ pub(crate) fn remove(path: &Path) {
     let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }
 
-/// Whether the owner of a temporary name is dead.
-pub(crate) fn is_orphan(path: &Path) -> bool {
+/// Whether the owner of a temporary name is dead. `now` is asked of where it is another machine's, and is by the clock of the file
+/// system.
+pub(crate) fn is_orphan(path: &Path, now: impl FnOnce() -> Option<SystemTime>) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut parts = name.split('-');
     let (Some(owner), Some(pid), Some(start)) = (parts.next(), parts.next(), parts.next()) else { return false };
     if owner != machine() {
-        let age = fs::metadata(path)
-            .and_then(|meta| meta.modified())
-            .ok()
-            .and_then(|t| SystemTime::now().duration_since(t).ok());
+        let changed = fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        let age = changed.zip(now()).and_then(|(changed, now)| now.duration_since(changed).ok());
         return age.is_some_and(|age| age > FOREIGN_AGE);
     }
     let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<u64>()) else { return false };
@@ -62,7 +66,7 @@ pub(crate) fn is_orphan(path: &Path) -> bool {
 
 /// This boot of this machine, in this process namespace: containers may share a host name and process numbers.
 fn machine() -> &'static str {
-    static MACHINE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    static MACHINE: OnceLock<String> = OnceLock::new();
     MACHINE.get_or_init(|| {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
@@ -92,11 +96,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ours = dir.path().join(unique_name());
         let dead = dir.path().join(format!("{}-{}-1-0", machine(), std::process::id()));
-        let foreign = dir.path().join("0123456789ab-1-1-0");
-        for path in [&ours, &dead, &foreign] {
+        let (foreign, forgotten) = (dir.path().join("0123456789ab-1-1-0"), dir.path().join("0123456789ab-2-2-0"));
+        for path in [&ours, &dead, &foreign, &forgotten] {
             fs::create_dir(path).unwrap();
         }
+        let long_ago = SystemTime::now() - FOREIGN_AGE - Duration::from_secs(60);
+        fs::File::open(&forgotten).unwrap().set_modified(long_ago).unwrap();
         sweep(dir.path()).unwrap();
-        assert!(ours.exists() && foreign.exists() && !dead.exists());
+        assert!(ours.exists() && foreign.exists() && !dead.exists() && !forgotten.exists());
     }
 }

@@ -6,13 +6,13 @@
 //! Index: a line naming the format, then entries of 48 bytes sorted by digest: digest, offset, length (little endian).
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
-
 use crate::error::{Context, StoreError};
+use crate::publish::create_new;
+use crate::view::View;
 use crate::{Blob, Digest};
 
 const HEADER: &[u8] = b"pack-index/1\n\0\0\0";
@@ -35,7 +35,7 @@ pub(crate) struct PackWriter {
 
 impl PackWriter {
     pub(crate) fn create(path: &Path) -> Result<Self, StoreError> {
-        let file = File::create_new(path).context("create", path)?;
+        let file = create_new(path).context("create", path)?;
         Ok(Self { path: path.into(), file, offset: 0 })
     }
 
@@ -45,7 +45,8 @@ impl PackWriter {
 
     /// Appends an object; readable at once by this process, durable and visible to others after the next commit.
     pub(crate) fn append(&mut self, digest: Digest, bytes: &[u8]) -> Result<Blob, StoreError> {
-        self.file.write_all(bytes).context("write", &self.path)?;
+        // What a full disk cut short is written over by the next one.
+        self.file.write_all_at(bytes, self.offset).context("write", &self.path)?;
         let blob = Blob { digest, path: self.path.clone(), offset: self.offset, len: bytes.len() as u64 };
         self.offset += blob.len;
         Ok(blob)
@@ -54,7 +55,7 @@ impl PackWriter {
 
 /// The bytes of an index of these entries.
 pub(crate) fn index_bytes(entries: &mut [Entry]) -> Vec<u8> {
-    entries.sort_by_key(|entry| entry.digest);
+    entries.sort_by_key(|entry| (entry.digest, entry.offset));
     let mut bytes = HEADER.to_vec();
     bytes.reserve(entries.len() * ENTRY);
     for entry in entries {
@@ -65,19 +66,16 @@ pub(crate) fn index_bytes(entries: &mut [Entry]) -> Vec<u8> {
     bytes
 }
 
-/// A published index, mapped.
+/// A published index.
 pub(crate) struct Index {
-    map: Mmap,
+    map: View,
     pack: Arc<Path>,
 }
 
 impl Index {
     /// Opens the index at `path`; its pack is `NAME.pack` beside it, for `NAME.idx` and `NAME.N.idx` alike.
-    #[expect(unsafe_code, reason = "mapping a file")]
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
-        let file = File::open(path).context("open", path)?;
-        // SAFETY: a published index is never written to nor truncated; removing it leaves the mapping valid.
-        let map = unsafe { Mmap::map(&file) }.context("map", path)?;
+        let map = View::open(path)?;
         if !map.starts_with(HEADER) || !(map.len() - HEADER.len()).is_multiple_of(ENTRY) {
             return Ok(None);
         }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Context, StoreError};
 use crate::inventory::files;
-use crate::publish::{Publication, Published, sync_files};
+use crate::publish::{Publication, Published};
 use crate::store::{decode_record, encode_record};
 use crate::{Store, owner};
 
@@ -21,8 +21,9 @@ impl Store {
     pub fn pin<T: Serialize>(&self, name: &str, what: &T) -> Result<bool, StoreError> {
         let mut publication = Publication::default();
         publication.write(self.own.join(owner::unique_name()), self.pin_path(name), &encode_record(what))?;
-        sync_files(&self.root, publication.asides())?;
-        let published = publication.link()?;
+        let disk = self.disk()?;
+        disk.sync(publication.asides())?;
+        let published = publication.link(disk)?;
         publication.remove_asides();
         Ok(published == [Published::Made])
     }

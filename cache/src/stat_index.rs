@@ -7,33 +7,38 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
-const FORMAT: &[u8] = b"stat-index/1\n";
+const FORMAT: &[u8] = b"stat-index/2\n";
 /// A file touched less than this before it was read is read again next time. Covers file systems with one-second
 /// and FAT's two-second times.
-const RACY: i128 = 2_000_000_000;
+const RACY: i64 = 2_000_000_000;
+/// Fewer files are looked at sooner than threads are woken.
+const FEW: usize = 16;
 
 /// What is known of a file without reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Stamp {
     len: u64,
-    modified: i128,
-    changed: i128,
+    /// Nanoseconds since 1970, as all times here.
+    modified: i64,
+    changed: i64,
     inode: u64,
     device: u64,
 }
 
 impl Stamp {
     fn of(meta: &Metadata) -> Self {
-        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let nanos = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
         Self {
             len: meta.len(),
             modified: nanos(meta.mtime(), meta.mtime_nsec()),
@@ -47,13 +52,13 @@ impl Stamp {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Entry {
     stamp: Stamp,
-    looked: i128,
+    looked: i64,
     digest: Digest,
 }
 
 impl Entry {
     fn holds_for(&self, stamp: &Stamp) -> bool {
-        self.stamp == *stamp && stamp.modified.max(stamp.changed) + RACY < self.looked
+        self.stamp == *stamp && stamp.modified.max(stamp.changed).saturating_add(RACY) < self.looked
     }
 }
 
@@ -71,7 +76,8 @@ pub struct StatIndex {
     file: Option<PathBuf>,
     /// Where relative paths start.
     directory: PathBuf,
-    entries: Mutex<HashMap<PathBuf, Entry>>,
+    /// By the bytes of absolute paths.
+    entries: RwLock<HashMap<Vec<u8>, Entry>>,
     dirty: std::sync::atomic::AtomicBool,
 }
 
@@ -86,7 +92,7 @@ impl StatIndex {
         Self {
             file: Some(file.to_owned()),
             directory: current(),
-            entries: Mutex::new(entries.unwrap_or_default()),
+            entries: RwLock::new(entries.unwrap_or_default()),
             dirty: false.into(),
         }
     }
@@ -94,29 +100,40 @@ impl StatIndex {
     /// An index that is not kept.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { file: None, directory: current(), entries: Mutex::default(), dirty: false.into() }
+        Self { file: None, directory: current(), entries: RwLock::default(), dirty: false.into() }
     }
 
     /// The digest of the file at `path`, read only if it may have changed since the last look.
     ///
     /// # Errors
-    /// When it cannot be read, or changes while it is read (three times in a row).
+    /// When it cannot be read, is no regular file, or changes while it is read (three times in a row).
     pub fn digest(&self, path: &Path) -> io::Result<FileDigest> {
         let path = if path.is_absolute() { path.to_owned() } else { self.directory.join(path) };
         for _ in 0..3 {
-            let stamp = Stamp::of(&fs::metadata(&path)?);
-            if let Some(entry) = self.lock().get(&path).filter(|entry| entry.holds_for(&stamp)) {
+            let meta = fs::metadata(&path)?;
+            if !meta.is_file() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            let stamp = Stamp::of(&meta);
+            if let Some(entry) = self.entry(&path).filter(|entry| entry.holds_for(&stamp)) {
                 return Ok(FileDigest { digest: entry.digest, len: stamp.len });
             }
             let looked = now();
             let (digest, after) = hash_file(&path)?;
             if after == stamp {
-                self.lock().insert(path, Entry { stamp, looked, digest });
+                self.entries_mut().insert(path.into_os_string().into_vec(), Entry { stamp, looked, digest });
                 self.dirty.store(true, std::sync::atomic::Ordering::Relaxed);
                 return Ok(FileDigest { digest, len: stamp.len });
             }
         }
         Err(io::Error::other("the file keeps changing while it is read"))
+    }
+
+    /// The digests of many files, on all cores.
+    #[must_use]
+    pub fn digests<P: AsRef<Path> + Sync>(&self, paths: &[P]) -> Vec<io::Result<FileDigest>> {
+        let digest = |path: &P| self.digest(path.as_ref());
+        if paths.len() < FEW { paths.iter().map(digest).collect() } else { paths.par_iter().map(digest).collect() }
     }
 
     /// Writes the index back, if anything in it changed. Losing it costs time only, so it is not synced.
@@ -128,14 +145,22 @@ impl StatIndex {
         if !self.dirty.swap(false, std::sync::atomic::Ordering::Relaxed) {
             return Ok(());
         }
-        let bytes = postcard::to_extend(&*self.lock(), FORMAT.to_vec()).map_err(io::Error::other)?;
+        let bytes = postcard::to_extend(&*self.entries(), FORMAT.to_vec()).map_err(io::Error::other)?;
         let aside = file.with_extension(format!("{}.tmp", std::process::id()));
         fs::write(&aside, bytes)?;
         fs::rename(&aside, file)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Entry>> {
-        self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn entry(&self, path: &Path) -> Option<Entry> {
+        self.entries().get(path.as_os_str().as_bytes()).copied()
+    }
+
+    fn entries(&self) -> RwLockReadGuard<'_, HashMap<Vec<u8>, Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entries_mut(&self) -> RwLockWriteGuard<'_, HashMap<Vec<u8>, Entry>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,8 +181,8 @@ fn hash_file(path: &Path) -> io::Result<(Digest, Stamp)> {
     Ok((digest, Stamp::of(&fs::metadata(path)?)))
 }
 
-fn now() -> i128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| i128::try_from(elapsed.as_nanos()).unwrap_or(0))
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| i64::try_from(elapsed.as_nanos()).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -185,7 +210,9 @@ mod tests {
         let stamp = Stamp::of(&fs::metadata(&path).unwrap());
         let digest = Digest::of(b"as recorded");
         let index = StatIndex::open(&kept);
-        index.lock().insert(path.clone(), Entry { stamp, looked: stamp.changed + RACY + 1, digest });
+        index
+            .entries_mut()
+            .insert(path.as_os_str().as_bytes().to_vec(), Entry { stamp, looked: stamp.changed + RACY + 1, digest });
         index.dirty.store(true, std::sync::atomic::Ordering::Relaxed);
         index.save().unwrap();
         assert_eq!(StatIndex::open(&kept).digest(&path).unwrap().digest, digest);

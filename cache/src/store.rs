@@ -11,6 +11,7 @@
 //! pins/NAME              what must stay, whatever else is removed
 //! index/                 the stat index of each host (can be rebuilt)
 //! damaged/               what failed its check, kept for a look
+//! reserve/               room for records and collections on a full disk
 //! tmp/OWNER/             what a living process is writing
 //! ```
 //!
@@ -18,15 +19,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use crate::action::ActionRecord;
-use crate::commit::Pending;
+use crate::clock::Clock;
+use crate::commit::{Pending, whole_or_gone};
+use crate::disk::{Disk, Room};
 use crate::error::{Context, StoreError};
+use crate::heal::Patience;
 use crate::memory::RowMemory;
-use crate::{Blob, Digest, Key, StatIndex, owner, pack};
+use crate::{Blob, Digest, Key, StatIndex, directory, owner, pack, reserve};
 
 const FORMAT: &str = "pipe-store/1";
 const DIRECTORIES: [&str; 9] = ["objects", "packs", "actions", "rows", "checkpoints", "runs", "pins", "index", "tmp"];
@@ -50,7 +56,20 @@ pub struct Store {
     pub(crate) committing: Mutex<()>,
     memories: Mutex<Memories>,
     /// The pack last read from. Its name is never used again, so that it stands for the same bytes as long as it is open.
-    open_pack: Mutex<Option<(Arc<Path>, Arc<fs::File>)>>,
+    open_pack: Mutex<Option<OpenPack>>,
+    pub(crate) disk: OnceLock<Disk>,
+    pub(crate) clock: Clock,
+    pub(crate) patience: Patience,
+    /// Whether a sync failed: what was written may be lost, whatever the system says later.
+    pub(crate) in_doubt: AtomicBool,
+}
+
+/// A pack that is open, and as long as it was then: this process may append to it.
+#[derive(Clone)]
+struct OpenPack {
+    path: Arc<Path>,
+    len: u64,
+    file: Arc<fs::File>,
 }
 
 #[derive(Default)]
@@ -77,8 +96,11 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let root = std::path::absolute(root).context("find", root)?;
         let own = root.join("tmp").join(owner::unique_name());
-        match prepare(&root).and_then(|()| fs::create_dir(&own).context("create", &own)) {
+        let make = || prepare(&root).and_then(|()| directory::make(&own).map(drop));
+        match make() {
             Err(error) if error.is_denied() && holds_store(&root) => {}
+            // Whoever makes room must be let in.
+            Err(error) if error.is_full() && reserve::spend(&root) => make()?,
             made => made?,
         }
         let store = Self {
@@ -89,6 +111,10 @@ impl Store {
             committing: Mutex::default(),
             memories: Mutex::default(),
             open_pack: Mutex::default(),
+            disk: OnceLock::new(),
+            clock: Clock::start(),
+            patience: Patience::default(),
+            in_doubt: AtomicBool::new(false),
         };
         store.refresh_packs()?;
         Ok(store)
@@ -111,11 +137,24 @@ impl Store {
         if let Some(blob) = self.find_packed(digest) {
             return Ok(Some(blob));
         }
-        let path = self.object_path(digest);
-        if let Ok(meta) = fs::metadata(&path) {
-            return Ok(Some(Blob { digest: *digest, path: path.into(), offset: 0, len: meta.len() }));
+        if let Some(blob) = self.find_loose(digest) {
+            return Ok(Some(blob));
         }
         Ok(if self.refresh_packs()? { self.find_packed(digest) } else { None })
+    }
+
+    fn find_loose(&self, digest: &Digest) -> Option<Blob> {
+        let path = self.object_path(digest);
+        let len = fs::metadata(&path).ok()?.len();
+        Some(Blob { digest: *digest, path: path.into(), offset: 0, len })
+    }
+
+    /// Everywhere that an object lies, as far as this process knows.
+    pub(crate) fn places(&self, digest: &Digest) -> Vec<Blob> {
+        let pending = self.pending().blob(digest);
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        let packed = packs.indexes.iter().rev().filter_map(|index| index.find(digest));
+        pending.into_iter().chain(packed).chain(self.find_loose(digest)).collect()
     }
 
     /// Reads an object and checks it against its digest. A damaged one is moved aside, so that it is made again.
@@ -123,32 +162,25 @@ impl Store {
     /// # Errors
     /// When it is missing, damaged, or cannot be read.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let blob = self.locate(digest)?.ok_or(StoreError::Missing(*digest))?;
-        match self.bytes_of(&blob) {
-            Ok(bytes) => Ok(bytes),
-            Err(error) if is_damage(&error) => {
-                self.set_aside(&blob);
-                // A collection may have moved it to another pack.
-                let elsewhere = self.locate(digest)?.and_then(|blob| blob.read().ok());
-                elsewhere.ok_or_else(|| StoreError::Damaged { digest: *digest, path: blob.path.to_path_buf() })
-            }
-            Err(error) => Err(error).context("read", &blob.path),
-        }
+        self.read_somewhere(digest).map(|(_, bytes)| bytes)
     }
 
     /// Reads an object; the pack last read stays open, since the next is often in it.
-    fn bytes_of(&self, blob: &Blob) -> std::io::Result<Vec<u8>> {
+    pub(crate) fn bytes_of(&self, blob: &Blob) -> std::io::Result<Vec<u8>> {
         if !blob.path.starts_with(self.root.join("packs")) {
             return blob.read();
         }
-        let mut open = lock(&self.open_pack);
-        let file = match open.take().filter(|(path, _)| *path == blob.path) {
-            Some((_, file)) => file,
-            None => Arc::new(blob.open()?),
+        let mut last = lock(&self.open_pack);
+        let pack = match last.take().filter(|pack| pack.path == blob.path && blob.ends_by(pack.len)) {
+            Some(pack) => pack,
+            None => {
+                let file = blob.open()?;
+                OpenPack { path: blob.path.clone(), len: file.metadata()?.len(), file: Arc::new(file) }
+            }
         };
-        *open = Some((blob.path.clone(), file.clone()));
-        drop(open);
-        blob.read_from(&file)
+        *last = Some(pack.clone());
+        drop(last);
+        blob.read_from(&pack.file, pack.len)
     }
 
     /// Where an object lies whose bytes are as its digest says: one in a pack is read, a large one is read if it changed since `index`
@@ -157,16 +189,18 @@ impl Store {
     /// # Errors
     /// When it is missing, damaged, or cannot be read.
     pub fn locate_whole(&self, digest: &Digest, index: &StatIndex) -> Result<Blob, StoreError> {
-        let blob = self.locate(digest)?.ok_or(StoreError::Missing(*digest))?;
+        let blob = self.locate_named(digest)?.ok_or(StoreError::Missing(*digest))?;
         if !blob.path.starts_with(self.root.join("objects")) {
-            return self.read(digest).map(|_| blob);
+            return self.read_somewhere(digest).map(|(blob, _)| blob);
         }
         match index.digest(&blob.path) {
             Ok(found) if found.digest == *digest => Ok(blob),
-            Err(error) if !is_damage(&error) => Err(error).context("read", &blob.path),
+            Err(error) if !is_damage(&error) && error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("read", &blob.path)
+            }
             _ => {
                 self.set_aside(&blob);
-                Err(StoreError::Damaged { digest: *digest, path: blob.path.to_path_buf() })
+                self.read_elsewhere(blob).map(|(blob, _)| blob)
             }
         }
     }
@@ -188,7 +222,12 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn rely_on(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
-        Ok(self.locate(digest)?.filter(|blob| note_use(&blob.path).is_ok()))
+        let Some(blob) = self.locate(digest)? else { return Ok(None) };
+        if self.note_use(&blob.path).is_ok() {
+            return Ok(Some(blob));
+        }
+        // What another user stored may not be this one's to touch.
+        Ok(self.places(digest).into_iter().find(|blob| self.note_use(&blob.path).is_ok()))
     }
 
     /// Stores the content of a file. A large file of a scratch directory is taken over by a link, any other is copied; what is hashed is
@@ -202,10 +241,10 @@ impl Store {
             let bytes = fs::read(path).context("read", path)?;
             return Ok((self.put(&bytes)?, bytes.len() as u64));
         }
-        let aside = self.own.join(owner::unique_name());
+        let aside = self.aside();
         let linked = path.starts_with(&self.own) && fs::hard_link(path, &aside).is_ok();
         if !linked {
-            fs::copy(path, &aside).context("copy", path)?;
+            whole_or_gone(&aside, fs::copy(path, &aside).map(drop))?;
         }
         let mut hasher = blake3::Hasher::new();
         hasher.update_mmap_rayon(&aside).context("read", &aside)?;
@@ -227,14 +266,14 @@ impl Store {
             return Ok(Some(record));
         }
         let path = self.action_path(key);
-        let bytes = match fs::read(&path) {
+        let (bytes, used) = match read_record(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.context("read", &path)?,
+            read => read.context("read", &path)?,
         };
         match decode_record(&bytes).filter(|record: &ActionRecord| record.key == *key) {
             Some(record) => {
                 // A store that cannot be written to is read all the same.
-                let _ = note_use(&path);
+                let _ = self.note_use_since(&path, used);
                 Ok(Some(record))
             }
             None => {
@@ -327,7 +366,7 @@ impl Store {
     pub fn locate_all(&self, files: &BTreeMap<String, Digest>) -> Result<Option<BTreeMap<String, Blob>>, StoreError> {
         let mut blobs = BTreeMap::new();
         for (name, digest) in files {
-            let Some(blob) = self.locate(digest)? else { return Ok(None) };
+            let Some(blob) = self.locate_named(digest)? else { return Ok(None) };
             blobs.insert(name.clone(), blob);
         }
         Ok(Some(blobs))
@@ -338,9 +377,27 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn scratch(&self) -> Result<PathBuf, StoreError> {
+        self.disk()?;
         let path = self.own.join(owner::unique_name());
         fs::create_dir(&path).context("create", &path)?;
         Ok(path)
+    }
+
+    /// What is left of the file system that the store lies on.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub fn room(&self) -> Result<Room, StoreError> {
+        self.disk()?.room()
+    }
+
+    /// The file system; to be asked for before anything is written that is to be synced.
+    pub(crate) fn disk(&self) -> Result<&Disk, StoreError> {
+        if let Some(disk) = self.disk.get() {
+            return Ok(disk);
+        }
+        let disk = Disk::open(&self.root)?;
+        Ok(self.disk.get_or_init(|| disk))
     }
 
     /// The stat index of this host.
@@ -378,10 +435,10 @@ impl Store {
     }
 
     /// Stops remembering where packed objects lie that the published indexes know by now.
-    pub(crate) fn release(&self, packed: &[Digest]) {
+    pub(crate) fn release(&self, packed: &[pack::Entry]) {
         let mut pending = self.pending();
-        for digest in packed.iter().filter(|digest| self.find_packed(digest).is_some()) {
-            pending.release(digest);
+        for entry in packed.iter().filter(|entry| self.find_packed(&entry.digest).is_some()) {
+            pending.release(&entry.digest);
         }
     }
 
@@ -393,8 +450,8 @@ impl Store {
         if packs.seen == changed && changed.is_some() {
             return Ok(false);
         }
-        packs.seen = changed;
         let files = pack::index_files(&directory)?;
+        packs.seen = changed;
         if packs.files.iter().any(|known| !files.contains(known)) {
             // Some were merged into others, or collected.
             packs.files.clear();
@@ -415,7 +472,7 @@ impl Store {
 
     /// Takes a damaged object out of use: a large one by moving it, a packed one by moving the indexes that name its pack.
     pub(crate) fn set_aside(&self, blob: &Blob) {
-        *lock(&self.open_pack) = None;
+        self.close_pack();
         if blob.path.starts_with(self.root.join("objects")) {
             return self.quarantine(&blob.path);
         }
@@ -425,10 +482,18 @@ impl Store {
                 self.drop_damaged(&file, &index);
             }
         }
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        *packs = Packs::default();
-        drop(packs);
-        // The next look-up reads the directory anew if this one fails.
+        self.forget_packs();
+    }
+
+    /// Closes the pack last read from.
+    pub(crate) fn close_pack(&self) {
+        *lock(&self.open_pack) = None;
+    }
+
+    /// Reads all indexes anew.
+    pub(crate) fn forget_packs(&self) {
+        *self.packs.write().unwrap_or_else(PoisonError::into_inner) = Packs::default();
+        // The next look-up reads the directory again if this one fails.
         let _ = self.refresh_packs();
     }
 
@@ -438,7 +503,9 @@ impl Store {
         let whole = |entry: &pack::Entry| index.find(&entry.digest).is_some_and(|blob| blob.read().is_ok());
         let mut entries: Vec<pack::Entry> = index.entries().filter(whole).collect();
         let aside = self.own.join(owner::unique_name());
-        if fs::write(&aside, pack::index_bytes(&mut entries)).is_ok() {
+        let written =
+            fs::write(&aside, pack::index_bytes(&mut entries)).and_then(|()| fs::File::open(&aside)?.sync_all());
+        if written.is_ok() {
             // If it fails the object stays known as damaged and the read reports it again.
             let _ = fs::rename(&aside, file);
         }
@@ -449,7 +516,7 @@ impl Store {
         let damaged = self.root.join("damaged");
         let name = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('/', "-");
         // A store that cannot be written to keeps the entry, and every reader sees the damage again.
-        let _ = fs::create_dir_all(&damaged).and_then(|()| fs::rename(path, damaged.join(name)));
+        let _ = directory::make(&damaged).is_ok() && fs::rename(path, damaged.join(name)).is_ok();
     }
 }
 
@@ -467,26 +534,35 @@ fn holds_store(root: &Path) -> bool {
 
 /// Makes the directories of a store, or checks that there is one of this format, and removes what dead processes left.
 fn prepare(root: &Path) -> Result<(), StoreError> {
-    let format = root.join("format");
-    match fs::read_to_string(&format) {
-        Ok(text) if text.trim() == FORMAT => {}
+    let is_new = match fs::read_to_string(root.join("format")) {
+        Ok(text) if text.trim() == FORMAT => false,
         Ok(text) => {
             let found = text.trim().to_owned();
             return Err(StoreError::Format { path: root.to_owned(), found, wanted: FORMAT });
         }
         Err(_) => {
             fs::create_dir_all(root).context("create", root)?;
-            let aside = root.join(format!("format.{}", owner::unique_name()));
-            fs::write(&aside, format!("{FORMAT}\n")).context("write", &aside)?;
-            fs::rename(&aside, &format).context("create", &format)?;
-            fs::write(root.join(".gitignore"), "*\n").context("write", root)?;
+            true
         }
-    }
+    };
     for directory in DIRECTORIES {
-        let path = root.join(directory);
-        fs::create_dir_all(&path).context("create", &path)?;
+        directory::make(&root.join(directory))?;
+    }
+    if is_new {
+        begin(root)?;
     }
     owner::sweep(&root.join("tmp"))
+}
+
+/// Makes a store of what are empty directories, durable before anything is stored in it. Another process may do so at the same time.
+fn begin(root: &Path) -> Result<(), StoreError> {
+    reserve::keep(root);
+    let format = root.join("format");
+    let aside = root.join("tmp").join(owner::unique_name());
+    fs::write(&aside, format!("{FORMAT}\n")).context("write", &aside)?;
+    fs::rename(&aside, &format).context("create", &format)?;
+    fs::write(root.join(".gitignore"), "*\n").context("write", root)?;
+    Disk::open(root)?.sync([format.as_path(), root, root.parent().unwrap_or(root)])
 }
 
 /// `ab/cdef…` below a directory: at most 256 entries each on the first level.
@@ -494,15 +570,18 @@ fn fan_out(directory: &Path, name: &str) -> PathBuf {
     directory.join(&name[..2]).join(&name[2..])
 }
 
-/// Notes that a file is used now, unless that was noted in the last minute.
-fn note_use(path: &Path) -> std::io::Result<()> {
-    let used = fs::metadata(path)?.modified()?;
-    if used.elapsed().is_ok_and(|age| age < Duration::from_secs(60)) { Ok(()) } else { owner::touch(path) }
-}
-
-fn is_damage(error: &std::io::Error) -> bool {
+pub(crate) fn is_damage(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, IsADirectory, UnexpectedEof};
     matches!(error.kind(), InvalidData | UnexpectedEof | IsADirectory)
+}
+
+/// The bytes of a record, and when it was last used.
+fn read_record(path: &Path) -> std::io::Result<(Vec<u8>, SystemTime)> {
+    let mut file = fs::File::open(path)?;
+    let meta = file.metadata()?;
+    let mut bytes = vec![0; usize::try_from(meta.len()).map_err(std::io::Error::other)?];
+    file.read_exact(&mut bytes)?;
+    Ok((bytes, meta.modified()?))
 }
 
 /// JSON, a line break, its BLAKE3.

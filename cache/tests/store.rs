@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pipe_cache::{ActionRecord, Digest, Key, Store, StoreError, row_key};
+use pipe_cache::{ActionRecord, Digest, Key, Raced, Store, StoreError, row_key};
 
 fn open(dir: &Path) -> Store {
     Store::open(dir).unwrap()
@@ -88,12 +88,29 @@ fn the_first_record_of_a_key_stays() {
         store.record(ActionRecord::new(key, output, [("out".to_owned(), output)].into()));
     }
     assert!(one.commit().unwrap().is_empty());
-    assert_eq!(two.commit().unwrap(), [key]);
+    let raced = two.commit().unwrap();
+    assert_eq!(raced, [Raced { key, differs: vec!["out".to_owned()] }]);
     assert_eq!(open(dir.path()).lookup(&key).unwrap().unwrap().outputs["out"], Digest::of(b"first"));
 }
 
 #[test]
-fn large_objects_are_files_of_their_own_and_read_only() {
+fn two_that_record_the_same_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Key::of(b"k");
+    let [one, two] = ["one", "two"].map(|run| {
+        let store = open(dir.path());
+        let output = store.put(b"the same").unwrap();
+        let record = ActionRecord::new(key, output, [("out".to_owned(), output)].into());
+        store.record(ActionRecord { run: run.to_owned(), ..record });
+        store
+    });
+    assert!(one.commit().unwrap().is_empty());
+    assert_eq!(two.commit().unwrap(), [Raced { key, differs: Vec::new() }]);
+    assert_eq!(open(dir.path()).lookup(&key).unwrap().unwrap().run, "one");
+}
+
+#[test]
+fn large_objects_are_files_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let bytes = vec![7; 3 << 20];
@@ -102,8 +119,24 @@ fn large_objects_are_files_of_their_own_and_read_only() {
     drop(store);
     let blob = open(dir.path()).locate(&digest).unwrap().unwrap();
     assert!(blob.path.starts_with(dir.path().join("objects")));
-    assert_eq!(fs::metadata(&blob.path).unwrap().permissions().mode() & 0o777, 0o444);
     assert_eq!(blob.read().unwrap(), bytes);
+}
+
+#[test]
+fn what_is_published_is_read_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    work(&store, "a");
+    let large = store.put(&vec![7; 2 << 20]).unwrap();
+    store.add_checkpoint(&Key::of(b"training"), 1, BTreeMap::from([("state".to_owned(), large)]));
+    store.finish().unwrap();
+    for kind in ["objects", "packs", "actions", "rows", "checkpoints"] {
+        let files = files_below(&dir.path().join(kind));
+        assert!(!files.is_empty(), "{kind}");
+        for file in files {
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o444, "{}", file.display());
+        }
+    }
 }
 
 #[test]
@@ -145,6 +178,7 @@ fn a_damaged_record_counts_as_none_and_makes_room_for_a_new_one() {
     let record = files_below(&dir.path().join("actions")).pop().unwrap();
     let mut bytes = fs::read(&record).unwrap();
     bytes[10] ^= 1;
+    fs::set_permissions(&record, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(&record, bytes).unwrap();
     let store = open(dir.path());
     assert!(store.lookup(&key).unwrap().is_none());

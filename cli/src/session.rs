@@ -35,6 +35,8 @@ pub struct Session {
     workers: Workers,
     credentials: Credentials,
     origin: Origin,
+    /// Bytes of memory of this machine.
+    memory: u64,
 }
 
 impl Session {
@@ -60,7 +62,7 @@ impl Session {
         };
         let credentials = credentials();
         let origin = origin(args, spec.params, &store, &setup).masked(&credentials);
-        Ok(Self { graph: graph?, store, index, workers: Workers::new(setup), credentials, origin })
+        Ok(Self { graph: graph?, store, index, workers: Workers::new(setup), credentials, origin, memory: memory() })
     }
 
     /// What the log of a run says of where it came from; `asked` are the steps named on the command line.
@@ -85,7 +87,7 @@ impl Session {
             events,
             cancel: &CANCEL,
             keep_going,
-            limits: Limits::of_machine(memory()),
+            limits: Limits::of_machine(self.memory),
             locked: None,
         }
     }

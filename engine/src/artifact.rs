@@ -15,7 +15,7 @@ use crate::stage::{DATASET, Reads};
 pub const ID: &str = "id";
 
 /// What an artifact holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Manifest {
     /// A dataset.
@@ -122,6 +122,15 @@ impl Manifest {
         serde_json::to_vec(self).expect("plain data becomes JSON")
     }
 
+    /// A manifest from its canonical bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> serde_json::Result<Self> {
+        // The kind comes first in the canonical bytes.
+        match bytes.starts_with(format!("{{\"kind\":\"{DATASET}\"").as_bytes()) {
+            true => serde_json::from_slice(bytes).map(Self::Dataset),
+            false => serde_json::from_slice(bytes).map(Self::Files),
+        }
+    }
+
     /// Stores the manifest; its digest names the artifact.
     ///
     /// # Errors
@@ -136,7 +145,7 @@ impl Manifest {
     /// When it is missing or damaged.
     pub fn load(store: &Store, digest: &Digest) -> Result<Self, Failure> {
         let bytes = store.read(digest).map_err(store_failure)?;
-        serde_json::from_slice(&bytes)
+        Self::decode(&bytes)
             .map_err(|error| Failure::internal(format!("{digest} is not the manifest of an artifact: {error}")))
     }
 

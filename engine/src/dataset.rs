@@ -142,5 +142,8 @@ fn collect_images(
 /// # Errors
 /// When it is gone.
 pub fn locate(store: &Store, digest: &Digest) -> Result<pipe_cache::Blob, Failure> {
-    store.locate(digest).map_err(store_failure)?.ok_or_else(|| store_failure(pipe_cache::StoreError::Missing(*digest)))
+    store
+        .locate_named(digest)
+        .map_err(store_failure)?
+        .ok_or_else(|| store_failure(pipe_cache::StoreError::Missing(*digest)))
 }

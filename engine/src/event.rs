@@ -163,6 +163,13 @@ pub trait Reporter: Sync {
     fn report(&self, event: &Event);
 }
 
+/// An event in the log of a run.
+#[derive(Serialize)]
+struct LogLine<'a> {
+    time: f64,
+    what: &'a Event,
+}
+
 /// Hands every event to a reporter and to the run log.
 pub struct Events<'a> {
     reporter: &'a dyn Reporter,
@@ -206,7 +213,8 @@ impl<'a> Events<'a> {
     /// Tells an event.
     pub fn tell(&self, event: &Event) {
         if let (Some(log), false) = (&self.log, matches!(event, Event::Progress { .. })) {
-            let line = format!("{}\n", serde_json::json!({ "time": unix_seconds(), "what": event }));
+            let line = serde_json::to_string(&LogLine { time: unix_seconds(), what: event });
+            let line = format!("{}\n", line.expect("an event becomes JSON"));
             let mut file = log.lock().unwrap_or_else(PoisonError::into_inner);
             // That a result was there is soon said again; of what was done nothing is to be lost.
             let waits = matches!(event, Event::StepDone { report, .. } if !report.executed);

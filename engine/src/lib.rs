@@ -34,4 +34,4 @@ pub mod step;
 pub mod verify;
 pub mod worker;
 
-pub use pipe_cache::{Blob, Digest, Key, StatIndex};
+pub use pipe_cache::{Blob, Digest, FileDigest, Key, StatIndex};

@@ -149,7 +149,7 @@ impl Execute {
 /// speed only and stays out of keys.
 #[must_use]
 pub fn params_schema<P: JsonSchema>() -> schemars::Schema {
-    let mut settings = schemars::generate::SchemaSettings::draft2020_12();
+    let mut settings = schemars::generate::SchemaSettings::draft07();
     settings.inline_subschemas = true;
     settings.into_generator().into_root_schema_for::<P>()
 }

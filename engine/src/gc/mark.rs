@@ -96,10 +96,7 @@ impl<'a> Marker<'a> {
         if !self.object(digest)? {
             return Ok(());
         }
-        let Some(manifest) = self.bytes(digest).and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok())
-        else {
-            return Ok(());
-        };
+        let Some(manifest) = self.bytes(digest).and_then(|bytes| Manifest::decode(&bytes).ok()) else { return Ok(()) };
         for object in manifest.objects() {
             self.object(&object)?;
         }

@@ -180,14 +180,14 @@ pub const BOOKKEEPING: char = '@';
 /// An artifact whose manifest and objects are there.
 pub fn load_artifact(digest: &Digest, store: &Store) -> Option<Artifact> {
     let manifest = Manifest::load(store, digest).ok()?;
-    let there = manifest.objects().all(|object| matches!(store.locate(&object), Ok(Some(_))));
+    let there = manifest.objects().all(|object| matches!(store.locate_named(&object), Ok(Some(_))));
     there.then(|| Artifact { digest: *digest, manifest: Arc::new(manifest) })
 }
 
 /// Whether every object of an artifact is there, the images of its rows included.
 #[must_use]
 pub fn is_complete(store: &Store, manifest: &Manifest) -> bool {
-    all_objects(store, manifest, |digest| matches!(store.locate(digest), Ok(Some(_))))
+    all_objects(store, manifest, |digest| matches!(store.locate_named(digest), Ok(Some(_))))
 }
 
 /// Reads every object of an artifact, so that the damaged ones are found and set aside.

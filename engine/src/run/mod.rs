@@ -9,6 +9,7 @@ mod judge;
 pub(crate) mod preview;
 mod queue;
 mod quiet;
+mod room;
 pub(crate) mod rows;
 mod schedule;
 mod sink;

@@ -3,14 +3,18 @@
 //! A step's life: waiting → (its result is there → done) | ready → running → done | failed | waiting again; or skipped. Only this file
 //! changes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use pipe_cache::Raced;
+
 use super::evaluate::{self, Evaluation, Prepared};
 use super::queue::Queue;
+use super::room::Room;
 use super::waits::Waits;
-use super::{Artifact, Context, StepResult, Summary, judge, step};
+use super::{Artifact, Context, DELTA, StepResult, Summary, judge, step};
 use crate::artifact::store_failure;
 use crate::event::Event;
 use crate::graph::{Graph, Step};
@@ -51,8 +55,11 @@ pub(super) struct Scheduler<'a> {
     states: Vec<State>,
     waits: Waits,
     queue: Queue,
+    room: Arc<Room>,
     /// How often the lost results of each step were made again in this run.
     healed: Vec<u32>,
+    /// Steps that were tried once more because an input was lost and then found.
+    reread: BTreeSet<usize>,
     /// How often each step was tried and failed.
     tries: Vec<u32>,
     /// Steps to be tried again, by when; with why they failed.
@@ -68,7 +75,9 @@ impl<'a> Scheduler<'a> {
             states: wanted.iter().map(|wanted| if *wanted { State::Waiting } else { State::Unwanted }).collect(),
             waits: Waits::new(graph, wanted),
             queue: Queue::new(context.limits),
+            room: Arc::new(Room::new(&graph.name)),
             healed: vec![0; graph.steps.len()],
+            reread: BTreeSet::new(),
             tries: vec![0; graph.steps.len()],
             later: BTreeMap::new(),
             failures: Vec::new(),
@@ -213,13 +222,14 @@ impl<'a> Scheduler<'a> {
                 unreachable!("only ready steps are in the queue");
             };
             let (step, context, sender) = (&self.graph.steps[at], self.context, sender.clone());
+            let room = self.room.clone();
             context.events.tell(&Event::StepStarted {
                 step: step.name.clone(),
                 stage: step.stage.name,
                 key: prepared.key,
             });
             scope.spawn(move || {
-                let result = execute(step, *prepared, context);
+                let result = room.check(step, context.store).and_then(|()| execute(step, *prepared, context));
                 // The scheduler waits for every running step, so it is there to hear.
                 let _ = sender.send((at, result));
             });
@@ -244,7 +254,8 @@ impl<'a> Scheduler<'a> {
         // Another step that takes from the same may have found the loss first.
         let upstream = &mut self.graph.steps[at].upstream();
         let found = upstream.any(|from| matches!(self.states[from], State::Waiting | State::Ready(_) | State::Running));
-        if is_cancelled(self.context.cancel) || !(found || self.lacks_input(at)) {
+        // Where nothing is lacking, it lies elsewhere now: in another pack, or it shows late.
+        if is_cancelled(self.context.cancel) || !(found || self.lacks_input(at) || self.reread.insert(at)) {
             return false;
         }
         self.states[at] = State::Waiting;
@@ -287,10 +298,7 @@ impl<'a> Scheduler<'a> {
     fn commit(&mut self) {
         match self.context.store.commit() {
             Ok(raced) => {
-                for key in raced {
-                    let message = format!("another run recorded {key} first; its result stays");
-                    self.context.events.tell(&Event::Log { step: String::new(), level: Level::Info, message });
-                }
+                raced.iter().for_each(|raced| self.tell_raced(raced));
             }
             Err(error) => {
                 let failure = store_failure(error);
@@ -300,6 +308,21 @@ impl<'a> Scheduler<'a> {
                 }
             }
         }
+    }
+
+    /// Says that another run recorded a key first, and loudly if it made something else of it.
+    fn tell_raced(&self, Raced { key, differs }: &Raced) {
+        let of_key = |state: &State| matches!(state, State::Done(result) if result.ancestor.key == *key);
+        let step = self.states.iter().position(of_key).map(|at| self.graph.steps[at].name.clone()).unwrap_or_default();
+        let first = format!("another run recorded {key} first; its result stays");
+        let (level, message) = if differs.is_empty() {
+            (Level::Info, first)
+        } else {
+            let names: Vec<&str> = differs.iter().map(|name| name.trim_start_matches(DELTA)).collect();
+            let what = "is another: the step is not deterministic";
+            (Level::Warning, format!("{first}, and what this run made ({}) {what}", names.join(", ")))
+        };
+        self.context.events.tell(&Event::Log { step, level, message });
     }
 
     /// Every step that still waits is skipped, because of the first failed or skipped one it needs.

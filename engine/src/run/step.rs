@@ -1,12 +1,11 @@
 //! Executing a step: inputs as the stage sees them, the stage's work, outputs and record.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pipe_cache::{ActionRecord, Digest, StatIndex, Store};
-use rayon::prelude::*;
 
 use super::evaluate::{BOOKKEEPING, Prepared, known, result};
 use super::sink::StepSink;
@@ -158,8 +157,9 @@ fn output_directories(step: &Step, scratch: &Scratch) -> Result<BTreeMap<String,
 
 /// Source files must still be what planning saw: what changed meanwhile is not recorded as the input.
 fn unchanged(resolution: &Resolution, index: &StatIndex) -> Result<(), Failure> {
-    resolution.files.par_iter().try_for_each(|file| {
-        let now = index.digest(&file.path).map_err(|error| Failure::io("read", &file.path, &error))?;
+    let paths: Vec<&Path> = resolution.files.iter().map(|file| file.path.as_path()).collect();
+    resolution.files.iter().zip(index.digests(&paths)).try_for_each(|(file, now)| {
+        let now = now.map_err(|error| Failure::io("read", &file.path, &error))?;
         if now.digest == file.digest { Ok(()) } else { Err(dataset::changed_meanwhile(&file.path)) }
     })
 }

@@ -4,13 +4,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use globset::GlobSet;
-use pipe_engine::StatIndex;
 use pipe_engine::cell::Cell;
 use pipe_engine::dataset::changed_meanwhile;
 use pipe_engine::problem::{Failure, Problem, nearest};
 use pipe_engine::source::GivenFile;
 use pipe_engine::stage::SourceFile;
-use rayon::prelude::*;
+use pipe_engine::{FileDigest, StatIndex};
 use walkdir::WalkDir;
 
 /// A file at hand.
@@ -105,11 +104,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
 
 /// Hashes the files on all cores, reading only those that may have changed since the last look.
 pub fn digests(files: &[LocalFile], index: &StatIndex) -> Result<Vec<SourceFile>, Problem> {
-    let hash = |file: &LocalFile| {
-        let found = index.digest(&file.path).map_err(|error| unreadable(&file.path, &error))?;
+    let paths: Vec<&Path> = files.iter().map(|file| file.path.as_path()).collect();
+    let hashed = |(file, found): (&LocalFile, std::io::Result<FileDigest>)| {
+        let found = found.map_err(|error| unreadable(&file.path, &error))?;
         Ok(SourceFile { name: file.name.clone(), path: file.path.clone(), digest: found.digest, len: found.len })
     };
-    let mut hashed: Vec<SourceFile> = files.par_iter().map(hash).collect::<Result<_, _>>()?;
+    let mut hashed: Vec<SourceFile> = files.iter().zip(index.digests(&paths)).map(hashed).collect::<Result<_, _>>()?;
     hashed.sort_by(|a, b| a.name.cmp(&b.name));
     hashed.dedup_by(|a, b| a.name == b.name);
     Ok(hashed)

@@ -5,11 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use globset::GlobBuilder;
-use pipe_engine::StatIndex;
 use pipe_engine::dataset::changed_meanwhile;
 use pipe_engine::problem::{Failure, Problem, nearest};
 use pipe_engine::stage::{Resolution, ResolveContext, SourceFile};
-use rayon::prelude::*;
+use pipe_engine::{FileDigest, StatIndex};
 use walkdir::WalkDir;
 
 use crate::record_rows::stays_inside;
@@ -22,21 +21,35 @@ pub fn resolve(run: &[String], files: &[String], context: &ResolveContext<'_>) -
 
 /// The files named by the arguments in `run` and by the patterns of `files`, with their digests, sorted by name.
 fn find(run: &[String], files: &[String], context: &ResolveContext<'_>) -> Result<Vec<SourceFile>, Problem> {
-    let mut found = BTreeMap::new();
+    let mut named = BTreeMap::new();
+    for pattern in files {
+        add_matches(pattern, context.base, &mut named)?;
+    }
+    let mut sought = named.clone();
     for (at, argument) in run.iter().enumerate() {
         // A program without a slash is looked for on PATH.
         // A place of the program's own is no file beside the pipeline.
         let may_be_file = if at > 0 { !argument.contains(['{', '}']) } else { argument.contains('/') };
-        let path = context.base.join(argument);
-        if may_be_file && !argument.is_empty() && stays_inside(argument) && path.is_file() {
-            found.insert(plain(argument), path);
+        if may_be_file && !argument.is_empty() && stays_inside(argument) {
+            sought.insert(plain(argument), context.base.join(argument));
         }
     }
-    for pattern in files {
-        add_matches(pattern, context.base, &mut found)?;
-    }
-    let all: Vec<(String, PathBuf)> = found.into_iter().collect();
-    all.into_par_iter().map(|(name, path)| digest(name, path, context.index)).collect()
+    let (names, paths): (Vec<String>, Vec<PathBuf>) = sought.into_iter().unzip();
+    let found = context.index.digests(&paths);
+    let is_file = |(name, found): (&String, &std::io::Result<FileDigest>)| match found {
+        Err(error) => named.contains_key(name) || !is_no_file(error),
+        Ok(_) => true,
+    };
+    let all = names.into_iter().zip(paths).zip(found);
+    all.filter(|((name, _), found)| is_file((name, found)))
+        .map(|((name, path), found)| source_file(name, path, found))
+        .collect()
+}
+
+/// Whether there is no file at a path, as far as an argument of a program is concerned.
+fn is_no_file(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), InvalidFilename | InvalidInput | IsADirectory | NotADirectory | NotFound)
 }
 
 /// A relative path without `./`.
@@ -44,8 +57,8 @@ fn plain(path: &str) -> String {
     path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
-fn digest(name: String, path: PathBuf, index: &StatIndex) -> Result<SourceFile, Problem> {
-    match index.digest(&path) {
+fn source_file(name: String, path: PathBuf, found: std::io::Result<FileDigest>) -> Result<SourceFile, Problem> {
+    match found {
         Ok(found) => Ok(SourceFile { name, path, digest: found.digest, len: found.len }),
         Err(error) => Err(Problem::param("files", format!("cannot read {}: {error}", path.display()))),
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use petgraph::algo::{kosaraju_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 use pipe_cache::StatIndex;
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::{Edge, Graph, Step, replicate};
@@ -31,8 +32,9 @@ pub fn check(spec: &Spec, stages: &[&'static Stage], index: &StatIndex) -> Resul
         checked: HashMap::new(),
         steps: Vec::new(),
     };
+    let mut alone = checker.alone();
     for at in checker.order() {
-        checker.step(at);
+        checker.step(at, std::mem::take(&mut alone[at]));
     }
     if !checker.wrong.is_empty() {
         return Err(SpecError::wrong(checker.wrong));
@@ -45,6 +47,25 @@ pub fn check(spec: &Spec, stages: &[&'static Stage], index: &StatIndex) -> Resul
         left_out: spec.left_out.clone(),
         families: Arc::clone(&spec.families),
     })
+}
+
+/// Fewer steps are looked at sooner than threads are woken.
+const FEW: usize = 16;
+
+/// What can be told of a step without any other.
+struct Alone {
+    /// None of that name, if there is none.
+    stage: Option<&'static Stage>,
+    /// With defaults filled in.
+    params: Result<Value, Vec<Problem>>,
+    /// What it takes from outside, if its parameters are right.
+    resolution: Result<Option<Resolution>, Problem>,
+}
+
+impl Default for Alone {
+    fn default() -> Self {
+        Self { stage: None, params: Ok(Value::Null), resolution: Ok(None) }
+    }
 }
 
 pub(super) struct Checker<'a> {
@@ -121,17 +142,38 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn step(&mut self, at: usize) {
+    /// What can be told of each step by itself, on all cores: sources are looked at on the way.
+    fn alone(&self) -> Vec<Alone> {
+        let tell = |step: &StepSpec| {
+            let Some(stage) = self.find_stage(&step.stage) else { return Alone::default() };
+            let params = params::check(stage.params, &step.params);
+            let params = params.and_then(|params| replicate::seeded(step, stage, params));
+            let resolve = |params: &Value| {
+                let context = ResolveContext { params, base: &self.base, index: self.index };
+                stage.resolve.map(|resolve| resolve(&context)).transpose()
+            };
+            let resolution = params.as_ref().map_or(Ok(None), resolve);
+            Alone { stage: Some(stage), params, resolution }
+        };
+        let steps = &self.spec.steps;
+        if steps.len() < FEW { steps.iter().map(tell).collect() } else { steps.par_iter().map(tell).collect() }
+    }
+
+    fn step(&mut self, at: usize, alone: Alone) {
         let step: &'a StepSpec = &self.spec.steps[at];
-        let Some(stage) = self.stage(step) else { return };
-        let params =
-            params::check(stage.params, &step.params).and_then(|params| replicate::seeded(step, stage, params));
-        let params = params.map_err(|problems| self.complain_all(step, problems)).ok();
+        let Some(stage) = alone.stage else { return self.unknown_stage(step) };
+        let params = alone.params.map_err(|problems| self.complain_all(step, problems)).ok();
         let settings = self.settings(step, stage);
         let inputs = self.inputs(step, stage);
         let (Some(params), Some(settings), Some(inputs)) = (params, settings, inputs) else { return };
         let shapes = self.shapes(&inputs);
-        match self.declare(stage, &params, &shapes) {
+        let declared = alone.resolution.and_then(|resolution| {
+            let declare = Declare { params: &params, inputs: &shapes, resolution: resolution.as_ref() };
+            let mut contract = (stage.declare)(&declare)?;
+            contract.notes.extend(resolution.iter().flat_map(|resolution| resolution.notes.clone()));
+            Ok((contract, resolution))
+        });
+        match declared {
             Ok((contract, resolution)) => {
                 let outputs = outputs(stage, &contract, &shapes);
                 let made = Step {
@@ -178,18 +220,18 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn stage(&mut self, step: &StepSpec) -> Option<&'static Stage> {
-        let found = self.stages.iter().copied().find(|stage| stage.name == step.stage);
-        if found.is_none() {
-            let names = self.stages.iter().map(|stage| stage.name);
-            let help = match nearest(&step.stage, names) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "`pipe stages` lists what there is".to_owned(),
-            };
-            let message = format!("there is no stage `{}`", step.stage);
-            self.wrong.push(self.spec.text.diagnostic(&step.stage_span, message).help(Some(help)));
-        }
-        found
+    fn find_stage(&self, name: &str) -> Option<&'static Stage> {
+        self.stages.iter().copied().find(|stage| stage.name == name)
+    }
+
+    fn unknown_stage(&mut self, step: &StepSpec) {
+        let names = self.stages.iter().map(|stage| stage.name);
+        let help = match nearest(&step.stage, names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`pipe stages` lists what there is".to_owned(),
+        };
+        let message = format!("there is no stage `{}`", step.stage);
+        self.wrong.push(self.spec.text.diagnostic(&step.stage_span, message).help(Some(help)));
     }
 
     fn shapes(&self, edges: &[Edge]) -> BTreeMap<String, Vec<Shape>> {
@@ -202,19 +244,6 @@ impl<'a> Checker<'a> {
             }
         }
         shapes
-    }
-
-    fn declare(
-        &self,
-        stage: &Stage,
-        params: &Value,
-        inputs: &BTreeMap<String, Vec<Shape>>,
-    ) -> Result<(Contract, Option<Resolution>), Problem> {
-        let context = ResolveContext { params, base: &self.base, index: self.index };
-        let resolution = stage.resolve.map(|resolve| resolve(&context)).transpose()?;
-        let mut contract = (stage.declare)(&Declare { params, inputs, resolution: resolution.as_ref() })?;
-        contract.notes.extend(resolution.iter().flat_map(|resolution| resolution.notes.clone()));
-        Ok((contract, resolution))
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
+
 use pipe_cache::Raced;
 
 use super::evaluate::{self, Evaluation, Prepared};
@@ -28,6 +30,12 @@ const COMMIT_EVERY: Duration = Duration::from_millis(300);
 
 /// How often a run makes the lost results of a step again.
 const MOST_HEALED: u32 = 3;
+
+/// How many steps are looked up before any of them starts.
+const MOST_AT_ONCE: usize = 256;
+
+/// Fewer steps are looked up sooner than threads are woken.
+const FEW: usize = 16;
 
 /// The longest wait before a step is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -139,19 +147,33 @@ impl<'a> Scheduler<'a> {
 
     /// Looks at every step whose inputs are there: its result may be, too.
     fn look(&mut self) {
-        while !self.ending()
-            && let Some(at) = self.waits.next()
-        {
-            if matches!(self.states[at], State::Waiting) {
-                self.evaluate(at);
+        while !self.ending() {
+            let free: Vec<usize> = std::iter::from_fn(|| self.waits.next()).take(MOST_AT_ONCE).collect();
+            if free.is_empty() {
+                return;
+            }
+            for (at, found) in self.evaluate(&free) {
+                // What one of them needs may have turned out to be lost; then it is handed out again.
+                let needed = self.graph.steps[at].upstream().all(|from| matches!(self.states[from], State::Done(_)));
+                if needed && matches!(self.states[at], State::Waiting) && !self.ending() {
+                    self.settle(at, found);
+                }
             }
         }
     }
 
-    fn evaluate(&mut self, at: usize) {
+    /// Looks the results of steps up, on all cores.
+    fn evaluate(&self, steps: &[usize]) -> Vec<(usize, Result<Evaluation, Failure>)> {
+        let evaluate = |at: &usize| {
+            let step = &self.graph.steps[*at];
+            (*at, evaluate::evaluate(step, &self.inputs(step), self.lineage(*at), self.context))
+        };
+        if steps.len() < FEW { steps.iter().map(evaluate).collect() } else { steps.par_iter().map(evaluate).collect() }
+    }
+
+    /// A step has its result, or is to make it.
+    fn settle(&mut self, at: usize, evaluated: Result<Evaluation, Failure>) {
         let step = &self.graph.steps[at];
-        let inputs = self.inputs(step);
-        let evaluated = evaluate::evaluate(step, &inputs, self.lineage(at), self.context);
         match evaluated.and_then(|found| self.keep_to_lock(step, &found).map(|()| found)) {
             Ok(Evaluation::Hit(result)) => self.done(at, result),
             Ok(Evaluation::Miss(prepared)) => {

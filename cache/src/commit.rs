@@ -213,7 +213,7 @@ impl Store {
         if batch.asides().next().is_none() {
             return Ok(Vec::new());
         }
-        let disk = self.disk()?;
+        let disk = self.writing()?;
         disk.sync(batch.pack.iter().map(PathBuf::as_path).chain(batch.asides()))?;
         batch.loose.link(disk)?;
         batch.lists.link(disk)?;
@@ -314,7 +314,7 @@ impl Store {
     fn publish_one(&self, aside: PathBuf, name: &Path) -> Result<(), StoreError> {
         let mut publication = Publication::default();
         publication.add(aside, name.to_owned());
-        let disk = self.disk()?;
+        let disk = self.writing()?;
         disk.sync(publication.asides())?;
         publication.link(disk)?;
         publication.remove_asides();

@@ -294,7 +294,7 @@ impl<'a> Collector<'a> {
         let mut publication = Publication::default();
         let aside = self.store.own.join(owner::unique_name());
         publication.write(aside, path.with_extension("idx"), &index_bytes(&mut entries))?;
-        let disk = self.store.disk()?;
+        let disk = self.store.writing()?;
         disk.sync(publication.asides().chain([path]))?;
         publication.link(disk)?;
         publication.remove_asides();

@@ -19,9 +19,9 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn pin<T: Serialize>(&self, name: &str, what: &T) -> Result<bool, StoreError> {
+        let disk = self.writing()?;
         let mut publication = Publication::default();
         publication.write(self.own.join(owner::unique_name()), self.pin_path(name), &encode_record(what))?;
-        let disk = self.disk()?;
         disk.sync(publication.asides())?;
         let published = publication.link(disk)?;
         publication.remove_asides();

@@ -51,6 +51,8 @@ pub struct Store {
     pub(crate) root: PathBuf,
     /// The directory of this process: everything not yet visible lies in it.
     pub(crate) own: PathBuf,
+    /// Whether there is no such directory, because this user may not write here.
+    read_only: bool,
     packs: RwLock<Packs>,
     pub(crate) pending: Mutex<Pending>,
     pub(crate) committing: Mutex<()>,
@@ -97,15 +99,16 @@ impl Store {
         let root = std::path::absolute(root).context("find", root)?;
         let own = root.join("tmp").join(owner::unique_name());
         let make = || prepare(&root).and_then(|()| directory::make(&own).map(drop));
-        match make() {
-            Err(error) if error.is_denied() && holds_store(&root) => {}
+        let read_only = match make() {
+            Err(error) if error.is_denied() && holds_store(&root) => true,
             // Whoever makes room must be let in.
-            Err(error) if error.is_full() && reserve::spend(&root) => make()?,
-            made => made?,
-        }
+            Err(error) if error.is_full() && reserve::spend(&root) => make().map(|()| false)?,
+            made => made.map(|()| false)?,
+        };
         let store = Self {
             root,
             own,
+            read_only,
             packs: RwLock::default(),
             pending: Mutex::default(),
             committing: Mutex::default(),
@@ -212,6 +215,7 @@ impl Store {
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         if self.rely_on(&digest)?.is_none() {
+            self.writing()?;
             self.pending().put(self, digest, bytes)?;
         }
         Ok(digest)
@@ -241,6 +245,7 @@ impl Store {
             let bytes = fs::read(path).context("read", path)?;
             return Ok((self.put(&bytes)?, bytes.len() as u64));
         }
+        self.writing()?;
         let aside = self.aside();
         let linked = path.starts_with(&self.own) && fs::hard_link(path, &aside).is_ok();
         if !linked {
@@ -377,7 +382,7 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn scratch(&self) -> Result<PathBuf, StoreError> {
-        self.disk()?;
+        self.writing()?;
         let path = self.own.join(owner::unique_name());
         fs::create_dir(&path).context("create", &path)?;
         Ok(path)
@@ -391,7 +396,15 @@ impl Store {
         self.disk()?.room()
     }
 
-    /// The file system; to be asked for before anything is written that is to be synced.
+    /// The file system, to write to; to be asked for before anything is written that is to be synced.
+    pub(crate) fn writing(&self) -> Result<&Disk, StoreError> {
+        if self.read_only {
+            let source = std::io::ErrorKind::PermissionDenied.into();
+            return Err(StoreError::Io { what: "write to", path: self.root.clone(), source });
+        }
+        self.disk()
+    }
+
     pub(crate) fn disk(&self) -> Result<&Disk, StoreError> {
         if let Some(disk) = self.disk.get() {
             return Ok(disk);

@@ -113,7 +113,13 @@ impl Project {
     /// `pipe` with these arguments, in this directory.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary("pipe"));
+        self.program(binary("pipe"), args)
+    }
+
+    /// Any program with these arguments, in this directory.
+    #[must_use]
+    pub fn program(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(self.dir.path())

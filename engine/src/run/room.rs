@@ -18,6 +18,9 @@ use crate::stage::DATASET;
 /// Runs whose logs are looked through.
 const RUNS: usize = 20;
 
+/// With less than this left a disk is full: whoever wrote last may have been cut short.
+const FULL: u64 = 64 << 10;
+
 /// What the steps of a pipeline made in earlier runs, read once it is asked for.
 pub(super) struct Room {
     pipeline: String,
@@ -78,6 +81,17 @@ impl Room {
             }
         }
         size
+    }
+}
+
+/// Fails if the disk is full now that a step has written its files: programs may not have noticed, and nothing cut short is recorded.
+pub(super) fn was_enough(store: &Store) -> Result<(), Failure> {
+    match store.room() {
+        Ok(room) if room.bytes.free < FULL || room.files.free == 0 => {
+            let message = "the disk was full when it ended, so that what it made may be cut short; nothing is recorded";
+            Err(Failure::new(FailureClass::Store, message).help(FREE_SPACE))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use pipe_cache::{ActionRecord, Digest, StatIndex, Store};
 
 use super::evaluate::{BOOKKEEPING, Prepared, known, result};
 use super::sink::StepSink;
-use super::{Artifact, Context, ROW_RECIPE, Scratch, StepResult, ingest, rows, table, transform};
+use super::{Artifact, Context, ROW_RECIPE, Scratch, StepResult, ingest, room, rows, table, transform};
 use crate::artifact::{FilesManifest, Manifest, store_failure};
 use crate::build::build;
 use crate::cell::Schema;
@@ -103,7 +103,7 @@ fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &d
 fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink) -> Result<Done, Failure> {
     let scratch = Scratch(context.store.scratch().map_err(store_failure)?);
     let given = Given::new(step, context.store);
-    match step.stage.execute {
+    let written = match step.stage.execute {
         Execute::Source(run) => {
             let empty = Resolution::default();
             let resolution = step.resolution.as_ref().unwrap_or(&empty);
@@ -117,18 +117,21 @@ fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink
                 sink,
             })?;
             unchanged(resolution, context.index)?;
+            BTreeMap::new()
         }
         Execute::Step(run) => {
             let task = task(step, prepared, context, &scratch)?;
             run(&StepContext { task: &task, sink, datasets: Some(&given) })?;
-            given.directories(&task.outputs, sink)?;
+            task.outputs
         }
         _ => {
             let task = task(step, prepared, context, &scratch)?;
             context.workers.step(&task, sink)?;
-            given.directories(&task.outputs, sink)?;
+            task.outputs
         }
-    }
+    };
+    room::was_enough(context.store)?;
+    given.directories(&written, sink)?;
     let built = given.finish();
     let artifacts = built.artifacts;
     if let Some(missing) = step.outputs.iter().find(|output| !artifacts.contains_key(&output.port)) {

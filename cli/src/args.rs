@@ -56,6 +56,12 @@ pub enum Command {
     },
     /// Write what a step gave into a directory, as files that people and other programs open.
     Export(ExportArgs),
+    /// End what the process of that name leaves running. Started by `pipe` itself.
+    #[command(hide = true)]
+    Guard {
+        /// The name.
+        name: String,
+    },
 }
 
 /// A pipeline and what to change in it.

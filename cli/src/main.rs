@@ -18,6 +18,7 @@ use clap::Parser;
 
 use args::{Cli, Command};
 use error::CliError;
+use pipe_stages::program::guard::guard_with;
 
 /// Thousands of steps are hundreds of thousands of small pieces: a fifth of a run with nothing to do went into the system's allocator.
 #[global_allocator]
@@ -26,6 +27,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     interruptible();
+    // This very file, also where it has been replaced meanwhile.
+    guard_with("/proc/self/exe".into(), "guard");
     let result = match &cli.command {
         Command::Run(args) => commands::run::run(args, cli.json),
         Command::Plan(args) => commands::plan::plan(args, cli.json),
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Gc(args) => commands::gc::gc(args, cli.json),
         Command::Verify(args) => commands::verify::verify(args, cli.json),
         Command::Export(args) => commands::export::export(args, cli.json),
+        Command::Guard { name } => commands::guard::guard(name),
     };
     let code = result.unwrap_or_else(|error| complain(&error, cli.json));
     ExitCode::from(if code == exit::DONE && text::is_lost() { exit::FAILED } else { code })

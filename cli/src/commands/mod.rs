@@ -7,6 +7,7 @@ pub mod explain;
 pub mod export;
 pub mod gc;
 pub mod graph;
+pub mod guard;
 pub mod log;
 pub mod new;
 pub mod plan;

@@ -1,7 +1,8 @@
 //! Programs of the user: in an environment of their own, among nothing but the files they depend on, watched, and ended with all their
-//! children when the step is to stop.
+//! children when the step is to stop or `pipe` itself is killed.
 
 pub mod files;
+pub mod guard;
 mod watched;
 
 use std::collections::{BTreeMap, HashSet};
@@ -112,6 +113,7 @@ impl Run<'_> {
         command.args(&self.arguments).current_dir(self.work).env_clear().envs(inherited());
         command.env("TMPDIR", self.temporary).env("OMP_NUM_THREADS", self.threads.to_string()).envs(self.env);
         command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
+        guard::mark(&mut command)?;
         let child = command.spawn();
         let child =
             child.map_err(|error| Failure::input(format!("cannot start {}: {error}", self.executable.display())))?;

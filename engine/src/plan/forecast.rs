@@ -1,31 +1,29 @@
 //! The rows a step would give, as far as they can be told: stored chunks where nothing changed, single rows elsewhere.
 
+mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
 use pipe_cache::{Digest, Store};
-use rayon::prelude::*;
 
-use crate::artifact::{Chunk, DatasetManifest, ID, Manifest, store_failure};
+use crate::artifact::{Chunk, DatasetManifest, ID, Manifest};
 use crate::assembly::{Assembly, groups};
-use crate::build::{EncodedRows, TakeChunks};
 use crate::cell::{Row, Schema};
 use crate::column::Column;
-use crate::dataset::{load_column, locate};
+use crate::dataset::{ends_chunk, load_column, locate};
 use crate::delta::{ChunkDelta, Remembered};
 use crate::graph::Step;
 use crate::problem::Failure;
 use crate::recipe::row_columns;
-use crate::run::preview::{self, unstored};
+use crate::run::preview::unstored;
 use crate::run::rows::cell_of;
 use crate::run::table::Table;
 use crate::run::transform::actual_schema;
-use crate::run::{Artifact, ChunkScan, Context, RowScanner};
-use crate::source::{Outputs, RowSource};
+use crate::run::{Artifact, ChunkScan, RowScanner};
 use crate::stage::{Assignment, Mark, Verdict};
 
-/// More new rows of a source than this are counted only: every one must execute anyway.
-const LOOKED_AT: u64 = 50_000;
+use source::LOOKED_AT;
+pub(super) use source::read_source;
 
 /// Rows of a dataset that is not made yet.
 #[derive(Clone)]
@@ -150,22 +148,25 @@ impl Rows {
         let schema = output_schema(step, &self.schema);
         let mut wanted = read.clone();
         wanted.extend(row_columns(step).iter().map(String::as_str));
-        let marks = self.parts.iter().map(|part| marks(part, table, store)).collect::<Result<Vec<_>, _>>()?;
+        let parts = cut(self.parts, store, &wanted)?;
+        let marks = parts.iter().map(|part| marks(part, table, store)).collect::<Result<Vec<_>, _>>()?;
         let verdicts = table.stage.decide(&marks);
         let former = || Former { store, read: &wanted, parts: Vec::new(), known: Vec::new() };
         let mut formers: Vec<Former<'_>> = step.outputs.iter().map(|_| former()).collect();
         let assembly = Assembly::new(store, &schema, table.memory());
         let mut execute = 0;
-        for (part, verdicts) in self.parts.into_iter().zip(&verdicts) {
-            if let Part::Chunk(chunk) = &part
-                && let Some(ports) = table.known_deltas(chunk, verdicts)
-            {
-                for (former, (digest, delta)) in formers.iter_mut().zip(ports) {
-                    former.known.push((chunk.clone(), digest, delta));
+        for (part, verdicts) in parts.into_iter().zip(&verdicts) {
+            let known = part.as_chunk(row_columns(step)).and_then(|chunk| table.known_deltas(&chunk, verdicts));
+            match (&part, known) {
+                (Part::Chunk(chunk), Some(ports)) => {
+                    for (former, (digest, delta)) in formers.iter_mut().zip(ports) {
+                        former.known.push((chunk.clone(), digest, delta));
+                    }
+                    continue;
                 }
-                continue;
+                (_, None) => execute += part.len(),
+                (_, Some(_)) => {}
             }
-            execute += part.len();
             let ports = assigned(part.into_rows(store, &wanted)?, step, table, (store, verdicts))?;
             for (former, rows) in formers.iter_mut().zip(ports) {
                 former.push(Part::Rows(rows), &assembly)?;
@@ -174,6 +175,25 @@ impl Rows {
         let finish = |former: Former<'_>| Ok(Self { parts: former.finish(&assembly)?, schema: schema.clone() });
         Ok((formers.into_iter().map(finish).collect::<Result<_, Failure>>()?, execute))
     }
+}
+
+/// Cuts parts where chunks will end: a table step looks at whole chunks.
+fn cut(parts: Vec<Part>, store: &Store, read: &Read<'_>) -> Result<Vec<Part>, Failure> {
+    let (mut whole, mut open) = (Vec::with_capacity(parts.len()), Vec::new());
+    for part in parts {
+        if open.is_empty() && !matches!(part, Part::Rows(_)) {
+            whole.push(part);
+            continue;
+        }
+        open.extend(part.into_rows(store, read)?);
+        if open.last().is_some_and(|row| ends_chunk(&row.id)) {
+            whole.push(Part::Rows(std::mem::take(&mut open)));
+        }
+    }
+    if !open.is_empty() {
+        whole.push(Part::Rows(open));
+    }
+    Ok(whole)
 }
 
 /// The columns a row or table step gives.
@@ -223,18 +243,21 @@ struct Former<'a> {
 
 impl Former<'_> {
     fn push(&mut self, part: Part, assembly: &Assembly<'_>) -> Result<(), Failure> {
-        self.flush(assembly)?;
+        self.flush(assembly, false)?;
         self.parts.push(part);
         Ok(())
     }
 
-    fn flush(&mut self, assembly: &Assembly<'_>) -> Result<(), Failure> {
+    /// Forms what is known up to here; `end` says that nothing follows.
+    fn flush(&mut self, assembly: &Assembly<'_>, end: bool) -> Result<(), Failure> {
         let known = std::mem::take(&mut self.known);
         for group in groups(known.iter().map(|(chunk, digest, delta)| (chunk, digest, delta))) {
             let Some(mut columns) = assembly.known_columns(&group) else { continue };
             let is_read = |name: &str| name == ID || self.read.contains(name);
             let names = || assembly.names().filter(|name| !columns.contains_key(*name));
-            if names().any(is_read) {
+            // A group without a border makes one chunk with what follows.
+            let is_open = !end && !group.members().last().is_some_and(|(_, _, delta)| delta.keeps_border());
+            if is_open || names().any(is_read) {
                 for (chunk, _, delta) in group.members() {
                     let rows = Part::Chunk((*chunk).clone()).into_rows(self.store, self.read)?;
                     self.parts.push(Part::Rows(apply(rows, delta, self.store)?));
@@ -249,7 +272,7 @@ impl Former<'_> {
     }
 
     fn finish(mut self, assembly: &Assembly<'_>) -> Result<Vec<Part>, Failure> {
-        self.flush(assembly)?;
+        self.flush(assembly, true)?;
         Ok(self.parts)
     }
 }
@@ -261,6 +284,27 @@ impl Part {
             Self::Rows(rows) => rows.len() as u64,
             Self::Many(rows) => *rows,
         }
+    }
+
+    /// The chunk that these rows make, as far as these columns go; `None` where a cell is not known.
+    fn as_chunk(&self, columns: &[String]) -> Option<Chunk> {
+        let rows = match self {
+            Self::Chunk(chunk) => return Some(chunk.clone()),
+            Self::Many(_) => return None,
+            Self::Rows(rows) => rows,
+        };
+        let column = |name: &String| {
+            let cell = |row: &Forecast| match name == ID {
+                true => Some(Column::texts([row.id.clone()])),
+                false => row.cells.get(name).cloned(),
+            };
+            let mut cells = rows.iter().map(cell);
+            let mut column = cells.next()??;
+            cells.try_for_each(|cell| column.append(cell?).ok())?;
+            Some((name.clone(), Digest::of(&column.encode())))
+        };
+        let columns = columns.iter().map(column).collect::<Option<_>>()?;
+        Some(Chunk { rows: self.len(), columns })
     }
 
     /// Single rows with the cells of the columns that some step reads.
@@ -351,78 +395,6 @@ fn show(rows: &[Forecast], columns: &[String], store: &Store) -> Result<Vec<Row>
             Ok(Row { id: row.id.clone(), cells })
         })
         .collect()
-}
-
-/// What the datasets of a local source would be; `None` where that cannot be told.
-pub(super) fn read_source(step: &Step, context: &Context<'_>, read: &Read<'_>) -> Option<BTreeMap<String, Rows>> {
-    let taken = Taken { store: context.store, read, ports: Mutex::default() };
-    let told = preview::read(step, context, &taken).ok()?;
-    told.then(|| taken.ports.into_inner().unwrap_or_else(PoisonError::into_inner))
-}
-
-struct Taken<'a> {
-    store: &'a Store,
-    read: &'a Read<'a>,
-    ports: Mutex<BTreeMap<String, Rows>>,
-}
-
-impl Outputs for Taken<'_> {
-    fn dataset(&self, port: &str, schema: &Schema, rows: &mut RowSource<'_>) -> Result<(), Failure> {
-        let mut parts = Parts { taken: self, schema, parts: Vec::new(), new: 0 };
-        preview::chunks(self.store, rows, &mut parts)?;
-        let forecast = Rows { schema: schema.clone(), parts: parts.parts };
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(port.to_owned(), forecast);
-        Ok(())
-    }
-}
-
-/// The parts of a source's dataset, as they are read.
-struct Parts<'a> {
-    taken: &'a Taken<'a>,
-    schema: &'a Schema,
-    parts: Vec<Part>,
-    /// Rows in chunks that are not in the store.
-    new: u64,
-}
-
-impl TakeChunks for Parts<'_> {
-    fn take(&mut self, chunks: Vec<EncodedRows>) -> Result<(), Failure> {
-        let parts: Vec<Part> = chunks.into_par_iter().map(|rows| self.part(rows)).collect::<Result<_, _>>()?;
-        for part in parts {
-            if !matches!(part, Part::Chunk(_)) {
-                self.new += part.len();
-            }
-            self.parts.push(part);
-        }
-        if self.new > LOOKED_AT {
-            self.parts.retain(|part| matches!(part, Part::Chunk(_)));
-            self.parts.push(Part::Many(self.new));
-        }
-        Ok(())
-    }
-}
-
-impl Parts<'_> {
-    /// A chunk whose columns are in the store, those that someone reads, is as good as stored.
-    fn part(&self, rows: EncodedRows) -> Result<Part, Failure> {
-        let mut piece = rows.into_piece(self.schema)?;
-        let digests: BTreeMap<String, Digest> =
-            piece.columns.iter().map(|(name, column)| (name.clone(), Digest::of(&column.encode()))).collect();
-        let mut read = digests.clone();
-        read.retain(|name, _| name == ID || self.taken.read.contains(name.as_str()));
-        if self.taken.store.locate_all(&read).map_err(store_failure)?.is_some() {
-            return Ok(Part::Chunk(Chunk { rows: piece.rows, columns: digests }));
-        }
-        let ids =
-            piece.columns.remove(ID).map_or_else(|| Ok(Vec::new()), Column::into_texts).map_err(Failure::internal)?;
-        piece.columns.retain(|name, _| self.taken.read.contains(name.as_str()));
-        let row = |(at, id): (usize, String)| Forecast {
-            id,
-            certain: true,
-            cells: piece.columns.iter().map(|(name, column)| (name.clone(), column.slice(at))).collect(),
-        };
-        Ok(Part::Rows(ids.into_iter().enumerate().map(row).collect()))
-    }
 }
 
 /// Stands in for a column that nobody reads: it enters no key.

@@ -5,7 +5,7 @@
 
 mod forecast;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pipe_cache::Key;
 use serde::Serialize;
@@ -98,7 +98,8 @@ enum Output {
 pub fn plan(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Result<Plan, Failure> {
     let read = columns_read(graph);
     let mut planner = Planner { graph, context, read, outputs: Vec::new(), ancestors: Vec::new() };
-    let mut steps = Vec::new();
+    let mut steps: Vec<StepPlan> = Vec::new();
+    let mut memories: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     for (at, step) in graph.steps.iter().enumerate() {
         if !wanted[at] {
             planner.outputs.push(unknown(step));
@@ -107,8 +108,15 @@ pub fn plan(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Result<Pla
         }
         let (mut planned, outputs) = planner.step(at, step)?;
         planned.notes.clone_from(&step.contract.notes);
+        if planned.rows.is_some_and(|rows| rows.execute > 0) {
+            memories.entry(planner.memory(step)).or_default().push(steps.len());
+        }
         steps.push(planned);
         planner.outputs.push(outputs);
+    }
+    for at in memories.into_values().filter(|sharing| sharing.len() > 1).flatten() {
+        // What one of them executes, another finds remembered.
+        steps[at].rows = steps[at].rows.map(|rows| PlannedRows { exact: false, ..rows });
     }
     Ok(Plan { pipeline: graph.name.clone(), steps })
 }

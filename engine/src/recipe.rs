@@ -67,6 +67,11 @@ pub fn key(recipe: &str) -> Key {
     Key::of(recipe.as_bytes())
 }
 
+/// The class of a device: `cuda` of `cuda:1`.
+pub(crate) fn device_class(device: &str) -> &str {
+    device.split(':').next().unwrap_or(device)
+}
+
 fn head(step: &Step, device: &str) -> String {
     let mut text = String::from("recipe/1\n");
     line(&mut text, format_args!("stage {}/{}", step.stage.name, step.stage.version));
@@ -74,7 +79,7 @@ fn head(step: &Step, device: &str) -> String {
         line(&mut text, format_args!("param {name} {}", canonical(&value)));
     }
     if matches!(step.stage.execute, Execute::TorchRows | Execute::TorchStep) {
-        line(&mut text, format_args!("device {}", device.split(':').next().unwrap_or(device)));
+        line(&mut text, format_args!("device {}", device_class(device)));
     }
     if let Some(resolution) = &step.resolution {
         push_resolution(&mut text, resolution);

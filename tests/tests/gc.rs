@@ -156,7 +156,7 @@ fn a_pin_keeps_a_run_until_it_is_let_go_of() {
     assert_eq!(project.pipe(&["gc", "--unpin", "paper"]).code, 0);
     collect(&project, &["--yes"]);
     let plan = project.pipe(&["plan", "p.toml"]);
-    assert!(plan.stdout.ends_with("1 step of 6 would run\n"), "{}", plan.stdout);
+    assert!(plan.stdout.contains("\n1 step of 6 would run"), "{}", plan.stdout);
 }
 
 #[test]

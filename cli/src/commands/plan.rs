@@ -1,6 +1,7 @@
 //! `pipe plan`: what a run would do, and why.
 
-use pipe_engine::plan::{self, Action, Plan, StepPlan};
+use pipe_engine::plan::{self, Action, Estimate, Plan, StepPlan};
+use pipe_engine::problem::Failure;
 use pipe_engine::spec::LeftOutStep;
 
 use crate::args::TargetArgs;
@@ -12,7 +13,12 @@ use crate::{exit, text};
 pub fn plan(args: &TargetArgs, json: bool) -> Result<u8, CliError> {
     let session = Session::open(&args.spec)?;
     let wanted = session.graph.select(&args.steps)?;
-    let plan = session.look(|context| plan::plan(&session.graph, &wanted, context))?;
+    let profile = args.spec.profile.as_deref();
+    let plan = session.look(|context| {
+        let mut plan = plan::plan(&session.graph, &wanted, context)?;
+        plan.estimate(&session.graph, profile, context)?;
+        Ok::<_, Failure>(plan)
+    })?;
     if json {
         let mut value = serde_json::to_value(&plan).expect("a plan is plain data");
         value["left_out"] = serde_json::to_value(&session.graph.left_out).expect("names and places are plain data");
@@ -24,11 +30,14 @@ pub fn plan(args: &TargetArgs, json: bool) -> Result<u8, CliError> {
 }
 
 fn render(plan: &Plan, left_out: &[LeftOutStep]) -> String {
-    let rows: Vec<Vec<String>> = plan
-        .steps
-        .iter()
-        .map(|step| vec![step.step.clone(), step.stage.to_owned(), what(step), step.reason.clone()])
-        .collect();
+    let estimated = plan.steps.iter().any(|step| step.seconds.is_some());
+    let cells = |step: &StepPlan| {
+        let mut cells = vec![step.step.clone(), step.stage.to_owned(), what(step)];
+        cells.extend(estimated.then(|| time(step)));
+        cells.push(step.reason.clone());
+        cells
+    };
+    let rows: Vec<Vec<String>> = plan.steps.iter().map(cells).collect();
     let mut lines = vec![text::table(&rows)];
     for step in &plan.steps {
         lines.extend(step.notes.iter().map(|note| format!("note: {}: {note}", step.step)));
@@ -51,10 +60,25 @@ fn what(step: &StepPlan) -> String {
     }
 }
 
+fn time(step: &StepPlan) -> String {
+    match (step.action, step.seconds) {
+        (Action::Run, Some(seconds)) => format!("about {}", text::duration(seconds)),
+        (Action::Run, None) => "no estimate".to_owned(),
+        _ => String::new(),
+    }
+}
+
 fn summary(plan: &Plan) -> String {
     let running = plan.steps.iter().filter(|step| step.action == Action::Run).count() as u64;
     if running == 0 {
         return "nothing to do".to_owned();
     }
-    format!("{} of {} would run", text::count(running, "step"), plan.steps.len())
+    let steps = format!("{} of {} would run", text::count(running, "step"), plan.steps.len());
+    let Some(Estimate { seconds, without }) = &plan.estimate else { return steps };
+    let time = text::duration(*seconds);
+    match without.len() as u64 {
+        0 => format!("{steps}, for about {time}"),
+        all if all == running => format!("{steps}; no estimate: no past run tells how long"),
+        some => format!("{steps}, for {time} or more: no estimate of {}", text::count(some, "step")),
+    }
 }

@@ -3,6 +3,7 @@
 //! The plan looks up the same keys as a run. Where a step's result is not there, it goes on with a forecast of its output: rows that
 //! are remembered are known, those that must execute are taken to stay, with the cells they will get unknown.
 
+mod estimate;
 mod forecast;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use crate::run::{Artifact, Context, RowScanner, StepResult};
 use crate::stage::{Execute, Reads};
 use crate::step::{Ancestor, Inputs};
 
+pub use estimate::Estimate;
 use forecast::Rows;
 
 /// What a run would do.
@@ -30,10 +32,13 @@ pub struct Plan {
     pub pipeline: String,
     /// Its steps, in order.
     pub steps: Vec<StepPlan>,
+    /// How long it would take, where that was asked for ([`Plan::estimate`]) and something would execute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 /// What a run would do with one step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepPlan {
     /// The step.
     pub step: String,
@@ -46,6 +51,9 @@ pub struct StepPlan {
     /// Rows, where they can be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<PlannedRows>,
+    /// Seconds it would take, where past executions tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// Things worth saying that stop nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -118,7 +126,7 @@ pub fn plan(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Result<Pla
         // What one of them executes, another finds remembered.
         steps[at].rows = steps[at].rows.map(|rows| PlannedRows { exact: false, ..rows });
     }
-    Ok(Plan { pipeline: graph.name.clone(), steps })
+    Ok(Plan { pipeline: graph.name.clone(), steps, estimate: None })
 }
 
 /// The columns that any step reads: the only ones a forecast carries.
@@ -308,6 +316,7 @@ fn planned(step: &Step, action: Action, reason: &str) -> StepPlan {
     }
 }
 
+        seconds: None,
 fn unknown(step: &Step) -> Vec<Output> {
     step.outputs.iter().map(|_| Output::Unknown).collect()
 }

@@ -11,6 +11,7 @@ mod queue;
 mod quiet;
 mod room;
 pub(crate) mod rows;
+pub(crate) mod rehearsal;
 mod schedule;
 mod sink;
 mod step;

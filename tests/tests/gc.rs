@@ -40,6 +40,23 @@ fn without_lock(project: &Project) {
     std::fs::remove_file(project.path("p.lock")).unwrap();
 }
 
+/// The pipeline file with thumbnails of another size.
+fn resize(project: &Project, size: u32) {
+    project.write("p.toml", pipe_tests::SMALL.replace("size = 8\n", &format!("size = {size}\n")));
+}
+
+/// A run with thumbnails of another size, after which the pipeline and its lock are what they were.
+fn run_resized(project: &Project, size: u32) {
+    let lock = std::fs::read(project.path("p.lock")).ok();
+    resize(project, size);
+    let _ = project.run(&["p.toml"]);
+    project.write("p.toml", pipe_tests::SMALL);
+    match lock {
+        Some(lock) => project.write("p.lock", lock),
+        None => without_lock(project),
+    }
+}
+
 fn change_picture(project: &Project, n: usize) {
     let path = project.path(&format!("photos/scene-000{}.png", n % 6 + 1));
     let mut bytes = std::fs::read(&path).unwrap();
@@ -69,19 +86,18 @@ proptest! {
     #[test]
     fn what_the_last_run_had_is_whole_after_a_collection(edits in proptest::collection::vec(any_edit(), 1..5)) {
         let project = Project::small();
-        let mut size = "size=8".to_owned();
         for edit in edits {
             match edit {
                 Edit::Text(n, text) => edit_text(&project, n, &text),
                 Edit::Picture(n) => change_picture(&project, n),
-                Edit::Size(n) => size = format!("size={n}"),
+                Edit::Size(n) => resize(&project, n),
             }
-            let _ = project.run(&["p.toml", "--set", &size]);
+            let _ = project.run(&["p.toml"]);
             let planned = collect(&project, &[]);
             let done = collect(&project, &["--yes"]);
             prop_assert_eq!(&planned["freed"], &done["freed"], "the plan is what is done");
             sound(&project);
-            prop_assert!(project.run(&["p.toml", "--set", &size]).executed().is_empty());
+            prop_assert!(project.run(&["p.toml"]).executed().is_empty());
             prop_assert_eq!(&collect(&project, &[])["freed"], 0, "nothing is left to remove");
         }
     }
@@ -92,7 +108,7 @@ fn nothing_goes_without_being_asked_for() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);
     without_lock(&project);
-    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    run_resized(&project, 9);
     let planned = collect(&project, &[]);
     assert!(planned["freed"].as_u64().unwrap() > 0 && planned["acted"] == false);
     assert!(project.run(&["p.toml"]).executed().is_empty());
@@ -102,17 +118,38 @@ fn nothing_goes_without_being_asked_for() {
 fn runs_within_the_grace_period_stay() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);
-    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    run_resized(&project, 9);
     let gc = project.pipe(&["gc", "--keep-runs", "1", "--keep-days", "0", "--yes"]);
     assert_eq!(gc.code, 0, "{}", gc.stderr);
     assert!(project.run(&["p.toml"]).executed().is_empty());
 }
 
 #[test]
+fn runs_of_each_profile_and_choice_of_parameters_stay_apart() {
+    let project = Project::small();
+    project.write("p.toml", format!("{}\n[profiles.smoke]\nsize = 4\n", pipe_tests::SMALL));
+    let variants: [&[&str]; 3] = [&["p.toml"], &["p.toml", "--profile", "smoke"], &["p.toml", "--set", "size=9"]];
+    for variant in variants {
+        let _ = project.run(variant);
+    }
+    without_lock(&project);
+    // Many runs of one of them push none of the others out.
+    for _ in 0..3 {
+        let _ = project.run(variants[2]);
+    }
+    assert_eq!(collect(&project, &["--yes"])["freed"], 0);
+    for variant in variants {
+        assert!(project.run(variant).executed().is_empty(), "{variant:?}");
+    }
+    let told = project.pipe(&STRICT).stdout;
+    assert!(told.contains(" of p --set size=9 "), "{told}");
+}
+
+#[test]
 fn young_runs_stay_whatever_their_number() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);
-    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    run_resized(&project, 9);
     let gc = project.pipe(&["gc", "--keep-runs", "1", "--keep-days", "1", "--grace", "0", "--yes"]);
     assert_eq!(gc.code, 0, "{}", gc.stderr);
     assert!(project.run(&["p.toml"]).executed().is_empty());
@@ -149,7 +186,7 @@ fn a_pin_keeps_a_run_until_it_is_let_go_of() {
     let pinned = project.pipe(&["gc", "--pin", "paper=last"]);
     assert_eq!(pinned.code, 0, "{}", pinned.stderr);
     assert_eq!(project.pipe(&["gc", "--pin", "paper=last"]).code, 1, "a pin is not replaced");
-    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    run_resized(&project, 9);
     collect(&project, &["--yes"]);
     let plan = project.pipe(&["plan", "p.toml"]);
     assert!(plan.stdout.ends_with("nothing to do\n"), "{}", plan.stdout);
@@ -163,7 +200,7 @@ fn a_pin_keeps_a_run_until_it_is_let_go_of() {
 fn a_pipeline_that_is_named_keeps_its_results() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);
-    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    run_resized(&project, 9);
     collect(&project, &["--yes", "p.toml"]);
     assert!(project.run(&["p.toml"]).executed().is_empty());
 }
@@ -172,7 +209,7 @@ fn a_pipeline_that_is_named_keeps_its_results() {
 fn what_a_lock_file_names_stays() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);
-    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    run_resized(&project, 9);
     let gc = collect(&project, &["--yes"]);
     assert!(gc["roots"].to_string().contains("\"kind\":\"lock\""), "{gc}");
     assert!(project.run(&["p.toml"]).executed().is_empty());
@@ -183,7 +220,7 @@ fn room_goes_to_what_was_used_last() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);
     without_lock(&project);
-    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    run_resized(&project, 9);
     let all = collect(&project, &["--max-size", "1GB"]);
     assert_eq!(all["freed"], 0, "there is room for everything");
     let none = collect(&project, &["--max-size", "1"]);
@@ -195,13 +232,13 @@ fn room_goes_to_what_was_used_last() {
 #[test]
 fn a_kill_at_any_moment_loses_nothing_that_is_needed() {
     let project = Project::small();
-    for round in 0..8_u64 {
-        let _ = project.run(&["p.toml", "--set", &format!("size={}", 20 + round)]);
-        change_picture(&project, usize::try_from(round).unwrap());
+    for round in 0..8_u32 {
+        run_resized(&project, 20 + round);
+        change_picture(&project, round as usize);
         let _ = project.run(&["p.toml"]);
         let args: Vec<&str> = STRICT.iter().copied().chain(["--yes"]).collect();
         let mut child = project.start(&args);
-        std::thread::sleep(Duration::from_millis(3 * round));
+        std::thread::sleep(Duration::from_millis(3 * u64::from(round)));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(project.run(&["p.toml"]).executed().is_empty(), "round {round}");
@@ -213,7 +250,7 @@ fn a_kill_at_any_moment_loses_nothing_that_is_needed() {
 fn two_collections_at_once_are_one() {
     let project = Project::small();
     for round in 0..4 {
-        let _ = project.run(&["p.toml", "--set", &format!("size={}", 20 + round)]);
+        run_resized(&project, 20 + round);
         let _ = project.run(&["p.toml"]);
         let args: Vec<&str> = STRICT.iter().copied().chain(["--yes"]).collect();
         let both = [project.start(&args), project.start(&args)];
@@ -229,7 +266,7 @@ fn two_collections_at_once_are_one() {
 #[test]
 fn a_run_beside_a_collection_keeps_what_it_has() {
     let project = Project::small();
-    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    run_resized(&project, 9);
     let slow = "\n[steps.slow]\nstage = \"command\"\nrun = [\"sh\", \"-c\", \"sleep 1; echo x > {out}/made/x\"]\noutputs = { made = \"files\" }\ninputs = { rows = \"parts.train\" }\n";
     project.write("q.toml", pipe_tests::SMALL.replace("name = \"p\"", "name = \"q\"") + slow);
     let run = project.start(&["run", "q.toml", "--json"]);
@@ -246,10 +283,10 @@ fn a_run_beside_a_collection_keeps_what_it_has() {
 fn a_collection_says_what_stays_and_what_goes() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);
-    let _ = project.run(&["p.toml", "--set", "size=9"]);
+    run_resized(&project, 9);
     assert_eq!(project.pipe(&["gc", "--pin", "paper=last~1"]).code, 0);
-    let _ = project.run(&["p.toml", "--set", "size=10"]);
-    let _ = project.run(&["p.toml", "--set", "size=11"]);
+    run_resized(&project, 10);
+    run_resized(&project, 11);
     let plan = project.pipe(&STRICT);
     assert_eq!(plan.code, 0, "{}", plan.stderr);
     insta::assert_snapshot!("gc", steady(&plan.stdout));

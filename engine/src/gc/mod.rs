@@ -23,7 +23,7 @@ pub use roots::{Pin, Root, RootKind, pipeline_root};
 pub struct Policy {
     /// Pipeline files whose lock files count, besides those that run logs tell of.
     pub specs: Vec<PathBuf>,
-    /// This many last runs of each pipeline.
+    /// This many last runs of each pipeline, those under each profile and each choice of `--set` apart.
     pub keep_runs: usize,
     /// Runs that were going within this time.
     pub keep: Duration,

@@ -107,12 +107,12 @@ pub(super) fn of_store(
             unfinished: Vec::new(),
         });
     }
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut seen: BTreeMap<Variant, usize> = BTreeMap::new();
     let mut specs: BTreeSet<PathBuf> = policy.specs.iter().cloned().collect();
     let mut runs = Vec::new();
     for run in history.runs() {
         specs.insert(run.origin.spec.clone());
-        let count = seen.entry(run.pipeline.clone()).or_default();
+        let count = seen.entry(Variant::of(&run)).or_default();
         *count += 1;
         let written = store.last_written(&history.path(&run.run));
         let young = written.is_none_or(|time| now.duration_since(time).is_ok_and(|age| age < policy.keep));
@@ -127,11 +127,34 @@ pub(super) fn of_store(
     Ok(roots)
 }
 
+/// A pipeline as it was run: what a run under one profile had says nothing of what another needs.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Variant {
+    pipeline: String,
+    profile: Option<String>,
+    set: BTreeMap<String, String>,
+}
+
+impl Variant {
+    fn of(run: &Run) -> Self {
+        let origin = &run.origin;
+        Self { pipeline: run.pipeline.clone(), profile: origin.profile.clone(), set: origin.set.clone() }
+    }
+}
+
+impl std::fmt::Display for Variant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.pipeline)?;
+        self.profile.iter().try_for_each(|profile| write!(f, " --profile {profile}"))?;
+        self.set.iter().try_for_each(|(name, value)| write!(f, " --set {name}={value}"))
+    }
+}
+
 fn run_root(run: &Run) -> Root {
     let began = run.steps.iter().filter(|step| matches!(step.state, StepState::Started | StepState::Failed));
     Root {
         kind: RootKind::Run,
-        name: format!("{} of {}", run.run, run.pipeline),
+        name: format!("{} of {}", run.run, Variant::of(run)),
         keys: run.steps.iter().filter_map(|step| step.key).collect(),
         artifacts: run.steps.iter().flat_map(|step| step.outputs.values().copied()).collect(),
         unfinished: began.filter_map(|step| step.key).collect(),

@@ -24,6 +24,7 @@ mod publish;
 mod reserve;
 mod stat_index;
 mod store;
+mod usage;
 mod verify;
 mod view;
 
@@ -39,4 +40,5 @@ pub use memory::{RowKey, RowMemory, row_key};
 pub use probe::Ability;
 pub use stat_index::{FileDigest, StatIndex};
 pub use store::{Checkpoint, Store};
+pub use usage::Held;
 pub use verify::{Damage, Damaged, Part};

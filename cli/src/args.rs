@@ -43,6 +43,8 @@ pub enum Command {
     Graph(GraphArgs),
     /// Say what of the store nothing needs, and what keeps the rest; remove it with --yes.
     Gc(GcArgs),
+    /// Say what takes the room of the store, step by step, and what `gc` would free.
+    Du(DuArgs),
     /// Check every byte of the store, do a sample of the work again, or try out the file system.
     Verify(VerifyArgs),
     /// Write a new pipeline, commented, with data to try it on.
@@ -293,7 +295,21 @@ pub struct GcArgs {
     /// Remove what is listed; without it nothing is removed.
     #[arg(long)]
     pub yes: bool,
-    /// Keep what the last N runs of each pipeline had.
+    /// What stays.
+    #[command(flatten)]
+    pub keep: KeepArgs,
+    /// Keep what a run had under a name, until --unpin; removes nothing.
+    #[arg(long, value_name = "NAME=RUN", value_parser = pin, conflicts_with_all = ["yes", "unpin", "specs"])]
+    pub pin: Option<(String, String)>,
+    /// Let go of a pin; removes nothing else.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["yes", "specs"])]
+    pub unpin: Option<String>,
+}
+
+/// What a collection keeps besides what is named and pinned.
+#[derive(Args)]
+pub struct KeepArgs {
+    /// Keep what the last N runs of each pipeline had, under each profile and --set apart.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub keep_runs: usize,
     /// Keep what runs of the last DAYS days had.
@@ -305,12 +321,20 @@ pub struct GcArgs {
     /// Keep what was used in the last MINUTES minutes.
     #[arg(long, value_name = "MINUTES", default_value_t = 60)]
     pub grace: u32,
-    /// Keep what a run had under a name, until --unpin; removes nothing.
-    #[arg(long, value_name = "NAME=RUN", value_parser = pin, conflicts_with_all = ["yes", "unpin", "specs"])]
-    pub pin: Option<(String, String)>,
-    /// Let go of a pin; removes nothing else.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["yes", "specs"])]
-    pub unpin: Option<String>,
+}
+
+/// Arguments of `du`.
+#[derive(Args)]
+pub struct DuArgs {
+    /// Pipelines whose results a collection would keep, as they stand.
+    #[arg(value_name = "SPEC")]
+    pub specs: Vec<PathBuf>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// What a collection would keep.
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 /// Arguments of `verify`.

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Command::Schema => commands::schema::schema(cli.json),
         Command::Completions { shell } => commands::completions::completions(*shell),
         Command::Gc(args) => commands::gc::gc(args, cli.json),
+        Command::Du(args) => commands::du::du(args, cli.json),
         Command::Verify(args) => commands::verify::verify(args, cli.json),
         Command::Export(args) => commands::export::export(args, cli.json),
         Command::Guard { name } => commands::guard::guard(name),

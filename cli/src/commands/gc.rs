@@ -11,7 +11,7 @@ use pipe_engine::problem::{Failure, nearest};
 use pipe_engine::run::find_all;
 use serde_json::json;
 
-use crate::args::{GcArgs, SpecArgs};
+use crate::args::{GcArgs, KeepArgs, SpecArgs};
 use crate::error::CliError;
 use crate::session::{Session, open_store_of};
 use crate::{exit, text};
@@ -27,16 +27,8 @@ pub fn gc(args: &GcArgs, json: bool) -> Result<u8, CliError> {
     if let Some(name) = &args.unpin {
         return unpin(&store, name, json);
     }
-    let roots = args.specs.iter().map(|spec| root(spec, &store)).collect::<Result<Vec<_>, _>>()?;
-    // As run logs name them, so that none counts twice.
-    let absolute = |spec: &PathBuf| std::path::absolute(spec).unwrap_or_else(|_| spec.clone());
-    let policy = Policy {
-        specs: args.specs.iter().map(absolute).collect(),
-        keep_runs: args.keep_runs,
-        keep: Duration::from_secs(u64::from(args.keep_days) * DAY),
-        grace: Duration::from_secs(u64::from(args.grace) * 60),
-        max_size: args.max_size,
-    };
+    let roots = named(&args.specs, &store)?;
+    let policy = policy(&args.specs, &args.keep);
     let collection = gc::collect(&store, roots, &policy, args.yes)?;
     if json {
         text::out(&serde_json::to_string(&collection).expect("a collection is plain data"));
@@ -44,6 +36,24 @@ pub fn gc(args: &GcArgs, json: bool) -> Result<u8, CliError> {
         text::out(&render(&collection));
     }
     Ok(exit::DONE)
+}
+
+/// What the pipelines that are named keep.
+pub fn named(specs: &[PathBuf], store: &Store) -> Result<Vec<Root>, CliError> {
+    specs.iter().map(|spec| root(spec, store)).collect()
+}
+
+/// What decides what stays.
+pub fn policy(specs: &[PathBuf], args: &KeepArgs) -> Policy {
+    // As run logs name them, so that none counts twice.
+    let absolute = |spec: &PathBuf| std::path::absolute(spec).unwrap_or_else(|_| spec.clone());
+    Policy {
+        specs: specs.iter().map(absolute).collect(),
+        keep_runs: args.keep_runs,
+        keep: Duration::from_secs(u64::from(args.keep_days) * DAY),
+        grace: Duration::from_secs(u64::from(args.grace) * 60),
+        max_size: args.max_size,
+    }
 }
 
 /// What a pipeline has as it stands, on this machine's device.

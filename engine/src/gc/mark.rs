@@ -40,6 +40,12 @@ impl<'a> Marker<'a> {
         Ok(Self { store, keep: Keep::default(), bytes: 0, missing: BTreeSet::new(), assemblies: assemblies.into() })
     }
 
+    /// A walk through the same store that has marked nothing.
+    pub(crate) fn anew(&self) -> Self {
+        let (store, assemblies) = (self.store, Rc::clone(&self.assemblies));
+        Self { store, keep: Keep::default(), bytes: 0, missing: BTreeSet::new(), assemblies }
+    }
+
     /// Marks what any record needs.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 mod mark;
 mod roots;
+mod usage;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,7 @@ use crate::problem::Failure;
 
 pub(crate) use mark::Marker;
 pub use roots::{Pin, Root, RootKind, pipeline_root};
+pub use usage::{StepUsage, Usage, usage};
 
 /// What decides what stays.
 #[derive(Clone, Debug)]
@@ -69,19 +71,7 @@ pub struct Holding {
 /// When the store cannot be read, or it is not certain what a root needs.
 pub fn collect(store: &Store, named: Vec<Root>, policy: &Policy, act: bool) -> Result<Collection, Failure> {
     let collector = Collector::new(store, policy.grace, act).map_err(store_failure)?;
-    let history = History::open(store)?;
-    let mut marker = Marker::new(store)?;
-    let mut holdings = Vec::new();
-    let mut roots = named;
-    roots.extend(roots::of_store(store, &history, policy, collector.now())?);
-    for root in &roots {
-        holdings.push(marker.root(root)?);
-    }
-    holdings.push(recently_used(&collector, &mut marker, store)?);
-    unfinished(&collector, &mut marker, store, policy)?;
-    if let Some(max) = policy.max_size {
-        holdings.push(as_room_allows(&mut marker, store, max)?);
-    }
+    let (mut marker, mut holdings) = needed(store, &collector, named, policy)?;
     let mut swept = collector.records(&marker.keep).map_err(store_failure)?;
     if act {
         // Whatever is recorded by now was recorded or looked up meanwhile.
@@ -93,6 +83,29 @@ pub fn collect(store: &Store, named: Vec<Root>, policy: &Policy, act: bool) -> R
     let notes = notes(&marker, policy, &swept);
     holdings.retain(|holding| holding.bytes > 0 || holding.records > 0 || holding.kind == RootKind::Pin);
     Ok(Collection { acted: act, roots: holdings, freed: swept.bytes(), removed: swept, kept: marker.bytes, notes })
+}
+
+/// Marks what must stay; says what keeps it.
+fn needed<'a>(
+    store: &'a Store,
+    collector: &Collector<'_>,
+    named: Vec<Root>,
+    policy: &Policy,
+) -> Result<(Marker<'a>, Vec<Holding>), Failure> {
+    let history = History::open(store)?;
+    let mut marker = Marker::new(store)?;
+    let mut holdings = Vec::new();
+    let mut roots = named;
+    roots.extend(roots::of_store(store, &history, policy, collector.now())?);
+    for root in &roots {
+        holdings.push(marker.root(root)?);
+    }
+    holdings.push(recently_used(collector, &mut marker, store)?);
+    unfinished(collector, &mut marker, store, policy)?;
+    if let Some(max) = policy.max_size {
+        holdings.push(as_room_allows(&mut marker, store, max)?);
+    }
+    Ok((marker, holdings))
 }
 
 /// Everything a store records as used within the grace period stays.

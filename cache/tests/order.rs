@@ -48,6 +48,7 @@ fn strace(dir: &Path, records: u32, args: &[&str]) -> Option<std::process::ExitS
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()
 }
 
+#[expect(clippy::print_stdout, reason = "says why a test is skipped")]
 fn can_trace() -> bool {
     let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     let works = works.is_ok_and(|status| status.success());

@@ -113,6 +113,9 @@ pub struct RunArgs {
     /// Fail if anything differs from the lock beside the pipeline: a source, a key, a result.
     #[arg(long)]
     pub locked: bool,
+    /// Ask again what sources hold that the lock pins: all, or those that STEP needs; may be given several times.
+    #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "locked")]
+    pub refresh: Option<Vec<String>>,
     /// After a failure go on with the steps that do not depend on it.
     #[arg(long)]
     pub keep_going: bool,

@@ -29,6 +29,25 @@ pub enum Event {
         /// Where it came from.
         origin: Box<Origin>,
     },
+    /// A moving place is asked what it holds, before the run begins.
+    SourceAsked {
+        /// The step.
+        step: String,
+        /// The place.
+        source: String,
+    },
+    /// It answered.
+    SourcePinned {
+        /// The step.
+        step: String,
+        /// The place.
+        source: String,
+        /// Its state from now on.
+        pin: String,
+        /// Its state before, where it had one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        before: Option<String>,
+    },
     /// A step begins to execute.
     StepStarted {
         /// The step.

@@ -21,6 +21,7 @@ pub mod history;
 pub mod lock;
 pub mod origin;
 pub mod params;
+pub mod pins;
 pub mod plan;
 pub mod problem;
 pub mod recipe;

@@ -1,4 +1,5 @@
-//! The lock of a pipeline: what its last complete run resolved and gave, to go into git beside it. Nothing of time or host.
+//! The lock of a pipeline: what its moving sources are pinned to, and what its last complete run gave, to go into git beside it. Nothing of
+//! time or host.
 //!
 //! TOML, a block a step, sorted by name, so that two branches which changed different steps merge by themselves.
 
@@ -10,10 +11,14 @@ use pipe_cache::{Digest, Key};
 use serde::Deserialize;
 use toml_writer::{TomlKeyBuilder, TomlStringBuilder, TomlWrite};
 
+use crate::graph::Step;
 use crate::problem::{Failure, FailureClass};
-use crate::run::StepResult;
+use crate::run::{Pinned, StepResult};
 
-const FORMAT: &str = "pipe-lock/1";
+const FORMAT: &str = "pipe-lock/2";
+
+/// The formats that are read: the first had no pins of steps without a result.
+const READ: [&str; 2] = ["pipe-lock/1", FORMAT];
 
 /// What the last complete run gave, by profile; that without a profile under the empty name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,12 +33,16 @@ pub type LockedSteps = BTreeMap<String, LockedStep>;
 pub struct LockedStep {
     /// The stage and its version: `resize/1`.
     pub stage: String,
-    /// Its key.
-    pub key: Key,
+    /// Its key, where it has a result.
+    pub key: Option<Key>,
+    /// The moving place that it takes from; empty for others.
+    #[serde(default)]
+    pub source: String,
     /// The state of the outside world it used besides local files, for sources.
     #[serde(default)]
     pub pin: String,
     /// The artifacts it gave, by port.
+    #[serde(default)]
     pub outputs: BTreeMap<String, Digest>,
 }
 
@@ -92,7 +101,9 @@ impl LockError {
         match self {
             Self::Missing(_) => "a complete run without `--locked` and `--set` writes it",
             Self::File { .. } => "see that the file can be read and written",
-            Self::Wrong { .. } => "a complete run without `--locked` writes it anew; after a merge, delete it and run",
+            Self::Wrong { .. } => {
+                "each block is a step: after a merge, keep one of each; or delete it, and a run without `--locked` writes it anew and asks for every pin"
+            }
         }
     }
 }
@@ -104,12 +115,14 @@ pub fn path_of(pipeline: &Path) -> PathBuf {
 }
 
 impl LockedStep {
-    /// What a result is, as a lock holds it.
+    /// What a step's result is, as a lock holds it.
     #[must_use]
-    pub fn of(result: &StepResult) -> Self {
+    pub fn of(step: &Step, result: &StepResult) -> Self {
         let ancestor = &result.ancestor;
-        let (stage, key, pin) = (ancestor.stage.clone(), ancestor.key, ancestor.pin.clone());
-        Self { stage, key, pin, outputs: ancestor.outputs.clone() }
+        let (stage, key, pin) = (ancestor.stage.clone(), Some(ancestor.key), ancestor.pin.clone());
+        let moving = step.resolution.as_ref().and_then(|resolution| resolution.moving.as_ref());
+        let source = moving.map(|moving| moving.source.clone()).unwrap_or_default();
+        Self { stage, key, source, pin, outputs: ancestor.outputs.clone() }
     }
 }
 
@@ -135,8 +148,11 @@ impl Lock {
         };
         let document: Document = toml::from_str(text)
             .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message().trim_end().to_owned()))?;
-        if document.format != FORMAT {
-            return Err(wrong(0, format!("its format is `{}`, this program reads `{FORMAT}`", document.format)));
+        if !READ.contains(&document.format.as_str()) {
+            return Err(wrong(
+                0,
+                format!("its format is `{}`, this program reads `{}`", document.format, READ.join("` and `")),
+            ));
         }
         let mut sections: BTreeMap<String, LockedSteps> =
             document.profiles.into_iter().map(|(name, profile)| (name, profile.steps)).collect();
@@ -149,6 +165,27 @@ impl Lock {
     #[must_use]
     pub fn steps(&self, profile: Option<&str>) -> Option<&LockedSteps> {
         self.0.get(profile.unwrap_or_default())
+    }
+
+    /// What a place is pinned to: by this step under this profile, else by any other step, those of the profile first.
+    #[must_use]
+    pub fn pin(&self, profile: Option<&str>, step: &str, source: &str) -> Option<&str> {
+        let section = self.steps(profile);
+        let own = section.and_then(|steps| steps.get(step));
+        let of_profile = section.into_iter().flat_map(BTreeMap::values);
+        let everywhere = self.0.values().flat_map(BTreeMap::values);
+        let mut steps = own.into_iter().chain(of_profile).chain(everywhere);
+        steps.find(|step| step.source == source && !step.pin.is_empty()).map(|step| step.pin.as_str())
+    }
+
+    /// Pins the place that a step takes from. A result that the step has in the lock stays there only if it is of this pin.
+    pub fn set_pin(&mut self, profile: Option<&str>, pinned: &Pinned) {
+        let Pinned { step, stage, source, pin } = pinned.clone();
+        let steps = self.0.entry(profile.unwrap_or_default().to_owned()).or_default();
+        let same = |found: &&mut LockedStep| found.source == source && found.pin == pin;
+        if steps.get_mut(&step).filter(same).is_none() {
+            steps.insert(step, LockedStep { stage, key: None, source, pin, outputs: BTreeMap::new() });
+        }
     }
 
     /// Puts the steps of a profile in place of those there were.
@@ -203,17 +240,24 @@ fn string(text: &str) -> String {
 }
 
 fn push_step(text: &mut String, table: &str, step: &LockedStep) {
-    let outputs: Vec<String> =
-        step.outputs.iter().map(|(port, digest)| format!("{} = \"{digest}\"", quoted(port))).collect();
-    let pin = if step.pin.is_empty() { String::new() } else { format!("pin = {}\n", string(&step.pin)) };
-    write!(
-        text,
-        "\n[{table}]\nstage = {}\nkey = \"{}\"\n{pin}outputs = {{ {} }}\n",
-        string(&step.stage),
-        step.key,
-        outputs.join(", ")
-    )
-    .expect("writing into a string cannot fail");
+    writeln!(text, "\n[{table}]").expect("writing into a string cannot fail");
+    let mut line = |name: &str, value: &str| {
+        writeln!(text, "{name} = {value}").expect("writing into a string cannot fail");
+    };
+    line("stage", &string(&step.stage));
+    if let Some(key) = step.key {
+        line("key", &string(&key.to_string()));
+    }
+    for (name, value) in [("source", &step.source), ("pin", &step.pin)] {
+        if !value.is_empty() {
+            line(name, &string(value));
+        }
+    }
+    if step.key.is_some() {
+        let outputs: Vec<String> =
+            step.outputs.iter().map(|(port, digest)| format!("{} = \"{digest}\"", quoted(port))).collect();
+        line("outputs", &format!("{{ {} }}", outputs.join(", ")));
+    }
 }
 
 /// Whether a step may execute or be reused under a lock.
@@ -222,7 +266,9 @@ fn push_step(text: &mut String, table: &str, step: &LockedStep) {
 /// When the lock knows no such step, or another key of it.
 pub(crate) fn check_key(locked: &LockedSteps, step: &str, key: Key) -> Result<(), Failure> {
     match locked.get(step) {
-        Some(found) if found.key == key => Ok(()),
+        Some(found) if found.key == Some(key) => Ok(()),
+        Some(found) if found.key.is_none() => Err(differs("the lock has its pin, but no result of it".to_owned())
+            .help("a complete run without `--locked` writes it down")),
         Some(_) => {
             let message = "its stage, its parameters or what it reads differ from the lock".to_owned();
             Err(differs(message)
@@ -259,7 +305,8 @@ mod tests {
     fn step(n: u8) -> LockedStep {
         LockedStep {
             stage: "resize/1".to_owned(),
-            key: Key::of(&[n]),
+            key: Some(Key::of(&[n])),
+            source: if n.is_multiple_of(3) { format!("hf://a/b@{n}") } else { String::new() },
             pin: if n.is_multiple_of(2) { String::new() } else { format!("commit \"{n}\"") },
             outputs: [("images".to_owned(), Digest::of(&[n])), (format!("port {n}"), Digest::of(b""))].into(),
         }
@@ -280,12 +327,51 @@ mod tests {
         assert!(message(&conflict).starts_with("a.lock:2:"), "{}", message(&conflict));
         assert_eq!(
             message("format = \"pipe-lock/9\""),
-            "a.lock:1:1: not a lock: its format is `pipe-lock/9`, this program reads `pipe-lock/1`"
+            "a.lock:1:1: not a lock: its format is `pipe-lock/9`, this program reads `pipe-lock/1` and `pipe-lock/2`"
         );
         assert!(
             message("format = \"pipe-lock/1\"\n[steps.a]\nstage = \"x/1\"\nkey = \"zz\"\noutputs = {}\n")
                 .starts_with("a.lock:4:7")
         );
+    }
+
+    fn pinned(step: &str, pin: &str) -> Pinned {
+        let (stage, source) = ("download/1".to_owned(), "hf://a/b@main".to_owned());
+        Pinned { step: step.to_owned(), stage, source, pin: pin.to_owned() }
+    }
+
+    #[test]
+    fn a_place_is_pinned_once_and_for_every_profile() {
+        let mut lock = Lock::default();
+        lock.set_pin(None, &pinned("model", "one"));
+        assert_eq!(lock.pin(None, "model", "hf://a/b@main"), Some("one"));
+        assert_eq!(lock.pin(Some("smoke"), "other", "hf://a/b@main"), Some("one"));
+        assert_eq!(lock.pin(None, "model", "hf://a/b@dev"), None, "the pipeline names another place now");
+        lock.set_pin(Some("smoke"), &pinned("model", "two"));
+        assert_eq!(lock.pin(None, "model", "hf://a/b@main"), Some("one"));
+        assert_eq!(lock.pin(Some("smoke"), "model", "hf://a/b@main"), Some("two"));
+        insta::assert_snapshot!("pins", lock.render());
+        assert_eq!(Lock::parse(&lock.render(), Path::new("a.lock")).unwrap(), lock);
+    }
+
+    #[test]
+    fn a_new_pin_takes_the_result_of_the_old_one_away() {
+        let mut lock = Lock::default();
+        let done = LockedStep { source: "hf://a/b@main".to_owned(), pin: "one".to_owned(), ..step(1) };
+        lock.set(None, [("model".to_owned(), done)].into());
+        lock.set_pin(None, &pinned("model", "one"));
+        let locked = |lock: &Lock| check_key(lock.steps(None).unwrap(), "model", Key::of(&[1]));
+        assert!(locked(&lock).is_ok());
+        lock.set_pin(None, &pinned("model", "two"));
+        assert!(locked(&lock).unwrap_err().message.contains("no result"));
+    }
+
+    #[test]
+    fn locks_of_the_first_format_are_read() {
+        let text = "format = \"pipe-lock/1\"\n[steps.a]\nstage = \"x/1\"\nkey = \"".to_owned()
+            + &Key::of(b"").to_string()
+            + "\"\noutputs = {}\n";
+        assert!(Lock::parse(&text, Path::new("a.lock")).unwrap().steps(None).unwrap()["a"].key.is_some());
     }
 
     proptest! {
@@ -300,7 +386,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "(format = \"pipe-lock/1\"\n)?[\\[\\]a-z.= \"\n{}\\PC]{0,120}") {
+        fn no_text_panics(text in "(format = \"pipe-lock/2\"\n)?[\\[\\]a-z.= \"\n{}\\PC]{0,120}") {
             let _ = Lock::parse(&text, Path::new("a.lock"));
         }
     }

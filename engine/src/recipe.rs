@@ -94,6 +94,10 @@ fn push_resolution(text: &mut String, resolution: &Resolution) {
     if !resolution.pin.is_empty() {
         line(text, format_args!("pin {}", resolution.pin));
     }
+    // Never recorded: a run asks before anything executes.
+    if let Some(moving) = resolution.moving.as_ref().filter(|moving| !moving.is_pinned) {
+        line(text, format_args!("unpinned {}", moving.source));
+    }
     if !resolution.files.is_empty() {
         let mut fields = Fields::new("source");
         for file in &resolution.files {

@@ -54,6 +54,16 @@ impl Credentials {
     }
 }
 
+/// What a source that is asked for its present state may use.
+pub struct Asking<'a> {
+    /// Tokens and endpoints.
+    pub credentials: &'a Credentials,
+    /// A directory for what must be fetched to tell; it lasts as long as the run.
+    pub scratch: &'a Path,
+    /// Where to report.
+    pub sink: &'a dyn Sink,
+}
+
 /// A row that a source could not read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadRow {

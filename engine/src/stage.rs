@@ -304,6 +304,10 @@ pub struct ResolveContext<'a> {
     pub base: &'a Path,
     /// Digests of local files, without reading those that did not change.
     pub index: &'a StatIndex,
+    /// The pin of a moving place, where the lock of the pipeline has one.
+    pub pinned: &'a dyn Fn(&str) -> Result<Option<String>, Problem>,
+    /// Given when the network may be asked what a moving place without a pin holds; planning never does.
+    pub ask: Option<&'a crate::source::Asking<'a>>,
 }
 
 impl ResolveContext<'_> {
@@ -329,11 +333,24 @@ pub struct SourceFile {
     pub len: u64,
 }
 
+/// A place whose content may change: a branch, an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moving {
+    /// What it is called in the lock; no secret is in it.
+    pub source: String,
+    /// Whether its state is known. If not, nothing that depends on it is.
+    pub is_pinned: bool,
+}
+
 /// The outside world at the state a run will use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// A text that pins it: a commit, a checksum, a version. Empty for local files, which their digests pin.
     pub pin: String,
+    /// The place that `pin` is a state of, where the pipeline names one that may change and leaves the state to its lock.
+    pub moving: Option<Moving>,
+    /// What was fetched of it while it was asked for. In no key.
+    pub fetched: Option<PathBuf>,
     /// Local files, sorted by name.
     pub files: Vec<SourceFile>,
     /// The columns it will yield, where planning can tell.

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipe_engine::event::{Events, Reporter};
+use pipe_engine::graph::{Graph, Step};
 use pipe_engine::lock::{self, Lock, LockError, LockedStep, LockedSteps};
 use pipe_engine::problem::FailureClass;
-use pipe_engine::run::{self, Context, Summary};
+use pipe_engine::run::{self, Answers, Context, Summary};
 use pipe_engine::spec::SpecError;
 
 use crate::args::RunArgs;
@@ -18,14 +19,23 @@ use crate::{exit, text};
 
 /// Runs a pipeline.
 pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
-    let session = Session::with_worker(&args.target.spec, args.worker.clone(), args.threads)?;
+    let mut session = Session::with_worker(&args.target.spec, args.worker.clone(), args.threads)?;
     let wanted = session.graph.select(&args.target.steps)?;
     let missing = session.look(|context| run::missing_credentials(&session.graph, &wanted, context))?;
     if !missing.is_empty() {
         return Err(SpecError::wrong(missing).into());
     }
-    let lock = LockFile::open(args)?;
+    let refresh = refresh(args, &session.graph)?;
+    let mut lock = LockFile::open(args)?;
     let reporter = reporter(json);
+    let answers = {
+        // A run that does not begin has no log.
+        let events = Events::silent(reporter.as_ref());
+        let context = Context { locked: lock.held_to(), ..session.context(&events, args.keep_going) };
+        run::ask(&session.graph, &wanted, refresh.as_deref(), &context)?
+    };
+    lock.pin(&answers);
+    session.graph.take(&answers);
     let summary = {
         let origin = session.origin(&args.target.steps);
         let events = Events::new(reporter.as_ref(), &session.store.runs(), &run_name()).with_origin(origin);
@@ -34,12 +44,19 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     };
     drop(reporter);
     session.save_index();
-    lock.update(&summary);
+    lock.update(&session.graph, &summary);
     if !json {
         print_tables(&session, &summary);
         print_end(&summary);
     }
     Ok(code(&summary))
+}
+
+/// The steps whose pins are asked for anew, with those they need; all where `--refresh` names none.
+fn refresh(args: &RunArgs, graph: &Graph) -> Result<Option<Vec<bool>>, SpecError> {
+    let Some(named) = &args.refresh else { return Ok(None) };
+    let everything = named.iter().any(String::is_empty);
+    graph.select(if everything { &[] } else { named }).map(Some)
 }
 
 /// The lock beside the pipeline, and what the run has to do with it.
@@ -76,17 +93,32 @@ impl<'a> LockFile<'a> {
     }
 
     /// A complete run of the pipeline as it is written is the next to keep to.
-    fn update(mut self, summary: &Summary) {
-        let as_written = self.args.target.spec.set.is_empty() && self.args.target.steps.is_empty();
-        if self.args.locked || !as_written || !summary.complete() {
+    fn update(mut self, graph: &Graph, summary: &Summary) {
+        if self.args.locked || !self.is_as_written() || !self.args.target.steps.is_empty() || !summary.complete() {
             return;
         }
-        let steps = summary.results.iter().map(|(name, result)| (name.clone(), LockedStep::of(result))).collect();
+        let locked = |step: &Step| Some((step.name.clone(), LockedStep::of(step, summary.results.get(&step.name)?)));
         let profile = self.profile().map(str::to_owned);
-        self.lock.set(profile.as_deref(), steps);
+        self.lock.set(profile.as_deref(), graph.steps.iter().filter_map(locked).collect());
         if let Err(error) = self.lock.save(&self.path) {
             text::err(&format!("warning: {error}; the run is complete without it"));
         }
+    }
+
+    /// What sources answered is kept before anything relies on it, so that a run that is killed is gone on with from the same state.
+    fn pin(&mut self, answers: &Answers) {
+        if answers.pinned.is_empty() || !self.is_as_written() {
+            return;
+        }
+        let profile = self.profile().map(str::to_owned);
+        answers.pinned.iter().for_each(|pinned| self.lock.set_pin(profile.as_deref(), pinned));
+        if let Err(error) = self.lock.save(&self.path) {
+            text::err(&format!("warning: {error}; the next run will ask again what the sources hold"));
+        }
+    }
+
+    fn is_as_written(&self) -> bool {
+        self.args.target.spec.set.is_empty()
     }
 }
 

@@ -95,6 +95,10 @@ impl Reporter for Bars {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::RunStarted { steps, .. } => self.begin(&mut state, steps),
+            Event::SourceAsked { step, source } => self.start(&mut state, step, source),
+            Event::SourcePinned { step, source, pin, before } => {
+                self.pause(&mut state, step, &words::pinned(source, pin, before.as_deref()));
+            }
             Event::StepStarted { step, stage, .. } => self.start(&mut state, step, stage),
             Event::Progress { step, done, total, note } => {
                 if let Some(bar) = state.running.get(step) {

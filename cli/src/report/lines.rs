@@ -43,6 +43,13 @@ impl Reporter for PlainLines {
                 self.due(step);
                 text::err(&format!("{step}: {stage} …"));
             }
+            Event::SourceAsked { step, source } => {
+                self.due(step);
+                text::err(&format!("{step}: asking what {source} holds …"));
+            }
+            Event::SourcePinned { step, source, pin, before } => {
+                text::err(&format!("{step}: {}", words::pinned(source, pin, before.as_deref())));
+            }
             Event::Progress { step, done, total, note } if self.due(step) => {
                 text::err(&format!("{step}: {done} of {total}  {note}"));
             }

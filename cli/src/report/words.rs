@@ -25,6 +25,15 @@ pub fn retried(retry: u32, retries: u32, wait: f64, failure: &Failure) -> String
     format!("failed, tried again in {wait:.0} s (retry {retry} of {retries}): {first}")
 }
 
+/// `hf://org/tiny@main is pinned to hf://org/tiny@0123… model, was …`.
+pub fn pinned(source: &str, pin: &str, before: Option<&str>) -> String {
+    match before {
+        Some(before) if before == pin => format!("{source} is what it was: {pin}"),
+        Some(before) => format!("{source} is now pinned to {pin}; it was {before}"),
+        None => format!("{source} is pinned to {pin}"),
+    }
+}
+
 fn executed(rows: &RowCounts) -> String {
     let total = text::count(rows.total, "row");
     match rows.total.saturating_sub(rows.executed) {

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{Edge, Graph, Step, replicate};
 use crate::params;
+use crate::pins::Pins;
 use crate::problem::{Problem, Subject, nearest};
 use crate::spec::settings::Settings;
 use crate::spec::{Diagnostic, LeftOutStep, Reference, Spec, SpecError, StepSpec};
@@ -27,6 +28,7 @@ pub fn check(spec: &Spec, stages: &[&'static Stage], index: &StatIndex) -> Resul
         base: spec.base(),
         stages,
         index,
+        pins: Pins::of(spec),
         wrong: Vec::new(),
         left_out: spec.left_out.iter().map(|one| (one.step.as_str(), one)).collect(),
         checked: HashMap::new(),
@@ -73,6 +75,7 @@ pub(super) struct Checker<'a> {
     base: PathBuf,
     stages: &'a [&'static Stage],
     index: &'a StatIndex,
+    pins: Pins,
     pub(super) wrong: Vec<Diagnostic>,
     /// Steps whose `when` is false, by name.
     pub(super) left_out: HashMap<&'a str, &'a LeftOutStep>,
@@ -149,7 +152,9 @@ impl<'a> Checker<'a> {
             let params = params::check(stage.params, &step.params);
             let params = params.and_then(|params| replicate::seeded(step, stage, params));
             let resolve = |params: &Value| {
-                let context = ResolveContext { params, base: &self.base, index: self.index };
+                let pinned = |source: &str| self.pins.find(&step.name, source);
+                let (base, index) = (&self.base, self.index);
+                let context = ResolveContext { params, base, index, pinned: &pinned, ask: None };
                 stage.resolve.map(|resolve| resolve(&context)).transpose()
             };
             let resolution = params.as_ref().map_or(Ok(None), resolve);

@@ -208,7 +208,11 @@ impl Planner<'_> {
 
     /// A source that reads local files only is read to see what it would give.
     fn source(&self, step: &Step) -> Planned {
-        let plan = planned(step, Action::Run, "the source is new or changed");
+        let moving = step.resolution.as_ref().and_then(|resolution| resolution.moving.as_ref());
+        let plan = match moving.filter(|moving| !moving.is_pinned) {
+            Some(moving) => planned(step, Action::Run, &format!("{} has no pin yet", moving.source)),
+            None => planned(step, Action::Run, "the source is new or changed"),
+        };
         let Some(mut ports) = forecast::read_source(step, self.context, &self.read) else {
             return (plan, unknown(step));
         };
@@ -312,11 +316,11 @@ fn planned(step: &Step, action: Action, reason: &str) -> StepPlan {
         action,
         reason: reason.to_owned(),
         rows: None,
+        seconds: None,
         notes: Vec::new(),
     }
 }
 
-        seconds: None,
 fn unknown(step: &Step) -> Vec<Output> {
     step.outputs.iter().map(|_| Output::Unknown).collect()
 }

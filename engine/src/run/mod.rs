@@ -1,6 +1,7 @@
 //! Running a graph: what a run has, what it gives, and its beginning and end.
 
 mod again;
+mod ask;
 mod credentials;
 pub(crate) mod evaluate;
 mod find;
@@ -9,9 +10,9 @@ mod judge;
 pub(crate) mod preview;
 mod queue;
 mod quiet;
+pub(crate) mod rehearsal;
 mod room;
 pub(crate) mod rows;
-pub(crate) mod rehearsal;
 mod schedule;
 mod sink;
 mod step;
@@ -37,6 +38,7 @@ use crate::worker::client::{Cancel, Workers};
 use schedule::Scheduler;
 
 pub use again::{Again, Difference, Sample, Size, again};
+pub use ask::{Answers, Pinned, ask};
 pub use credentials::missing_credentials;
 pub(crate) use evaluate::BOOKKEEPING;
 pub use evaluate::{Evaluation, Prepared};

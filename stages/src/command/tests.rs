@@ -36,7 +36,8 @@ impl Scene {
     }
 
     fn resolve(&self, params: &Value) -> Result<Resolution, Problem> {
-        resolve(&ResolveContext { params, base: self.base.path(), index: &StatIndex::in_memory() })
+        let (base, index) = (self.base.path(), &StatIndex::in_memory());
+        resolve(&ResolveContext { params, base, index, pinned: &|_| Ok(None), ask: None })
     }
 
     fn names(&self, params: &Value) -> Vec<String> {

@@ -68,8 +68,8 @@ pub struct Wanted<'a> {
     pub address: &'a Address,
     /// Its size, where it is known.
     pub size: Option<u64>,
-    /// What it must be.
-    pub checksum: &'a Checksum,
+    /// What it must be, where that is known.
+    pub checksum: Option<&'a Checksum>,
 }
 
 /// Bytes that all files together may have, will have as far as is known, and have.
@@ -164,15 +164,18 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Fetches a file to `target`, and checks it.
-    pub fn fetch(&self, wanted: &Wanted<'_>, target: &Path, budget: &Budget) -> Result<(), Failure> {
+    /// Fetches a file to `target`, and checks it. Gives the digest that was checked, or else its SHA-256.
+    pub fn fetch(&self, wanted: &Wanted<'_>, target: &Path, budget: &Budget) -> Result<String, Failure> {
         let file = File::create(target).map_err(|error| Failure::io("create", target, &error))?;
-        let mut partial = Partial { file, len: 0, hasher: Hasher::new(wanted), target, budget };
+        let is_checked = wanted.checksum.is_some();
+        let mut partial = Partial { file, len: 0, hasher: Hasher::new(wanted), target, budget, is_checked };
         let len = std::cell::Cell::new(0);
         let sink = self.sink;
         self.patiently(wanted.address, &mut || len.get(), &mut || {
+            // The parts of two versions of a file would make a third, if no checksum told.
+            let start = if is_checked { partial.len } else { 0 };
             let outcome =
-                self.get(wanted.address, partial.len).and_then(|response| partial.take(response, wanted.size, sink));
+                self.get(wanted.address, start).and_then(|response| partial.take(response, wanted.size, sink));
             len.set(partial.len);
             outcome
         })?;
@@ -286,6 +289,11 @@ fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// Whether the body says itself where it ends.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    header(headers, "transfer-encoding").is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked"))
+}
+
 /// The address after `rel="next"` in a `Link` header (RFC 8288).
 fn next_link(headers: &HeaderMap) -> Option<String> {
     let link = header(headers, "link")?.split(',').find(|link| link.contains("rel=\"next\""))?;
@@ -299,6 +307,8 @@ struct Partial<'a> {
     hasher: Hasher,
     target: &'a Path,
     budget: &'a Budget,
+    /// Whether a checksum will tell if something is missing.
+    is_checked: bool,
 }
 
 impl Partial<'_> {
@@ -345,6 +355,10 @@ impl Partial<'_> {
             (Some(size), Some(told)) if size != told => {
                 Err(Trouble::Lasting(Failure::input(format!("the server has {told} bytes, not {size}"))))
             }
+            (None, None) if !self.is_checked && !is_chunked(response.headers()) => {
+                let failure = Failure::input("the server does not say where the file ends");
+                Err(Trouble::Lasting(failure.help("say with `sha256` what is meant")))
+            }
             _ => Ok(size.or(told)),
         }
     }
@@ -365,18 +379,21 @@ impl Partial<'_> {
         Ok(())
     }
 
-    fn check(self, wanted: &Wanted<'_>) -> Result<(), Failure> {
+    fn check(self, wanted: &Wanted<'_>) -> Result<String, Failure> {
         self.file.sync_all().map_err(|error| Failure::io("write", self.target, &error))?;
-        let (name, expected) = match wanted.checksum {
-            Checksum::Sha256(digits) => ("SHA-256", digits),
-            Checksum::GitBlob(digits) => ("git SHA-1", digits),
-        };
         let found = self.hasher.finish();
+        let (name, expected) = match wanted.checksum {
+            Some(Checksum::Sha256(digits)) => ("SHA-256", digits),
+            Some(Checksum::GitBlob(digits)) => ("git SHA-1", digits),
+            None => return Ok(found),
+        };
         if found.eq_ignore_ascii_case(expected) {
-            return Ok(());
+            return Ok(found);
         }
         let message = format!("{} has {name} {found}, not {expected}", wanted.address);
-        Err(Failure::input(message).help("the file is another than the one that was chosen, or was damaged on the way"))
+        Err(Failure::input(message).help(
+            "the file is another than the one that was chosen, or was damaged on the way; where the lock pins it, `pipe run --refresh` takes what is there now",
+        ))
     }
 }
 
@@ -394,8 +411,8 @@ enum Hasher {
 impl Hasher {
     fn new(wanted: &Wanted<'_>) -> Self {
         match wanted.checksum {
-            Checksum::Sha256(_) => Self::Sha256(Sha256::new()),
-            Checksum::GitBlob(_) => Self::git(wanted.size.unwrap_or(0)),
+            None | Some(Checksum::Sha256(_)) => Self::Sha256(Sha256::new()),
+            Some(Checksum::GitBlob(_)) => Self::git(wanted.size.unwrap_or(0)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Repositories of the Hugging Face Hub: listing a commit and fetching its files, several at a time.
+//! Repositories of the Hugging Face Hub: what commit a branch is at, listing a commit and fetching its files, several at a time.
 //!
 //! The commit's own listing says what every file must be (SHA-256 of large files, git's SHA-1 of small ones).
 //! Format: <https://huggingface.co/docs/hub/api>.
@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::http::{Budget, Checksum, Client, Wanted};
 use super::local::LocalFile;
-use super::source::{Address, Repo};
+use super::source::{Address, Repo, is_commit};
 use crate::record_rows::stays_inside;
 
 /// Where the Hub is, unless the credentials say otherwise.
@@ -37,6 +37,12 @@ struct Entry {
     #[serde(default)]
     oid: String,
     lfs: Option<Lfs>,
+}
+
+/// What the Hub says of a revision.
+#[derive(Debug, Deserialize)]
+struct Revision {
+    sha: String,
 }
 
 /// A file kept outside of git.
@@ -89,13 +95,14 @@ fn fetch_one(client: &Client<'_>, file: &Remote, dir: &Path, budget: &Budget) ->
     let target = dir.join(&file.name);
     let folder = target.parent().unwrap_or(dir);
     fs::create_dir_all(folder).map_err(|error| Failure::io("create", folder, &error))?;
-    client.fetch(&Wanted { address: &file.address, size: Some(file.size), checksum: &file.checksum }, &target, budget)
+    let wanted = Wanted { address: &file.address, size: Some(file.size), checksum: Some(&file.checksum) };
+    client.fetch(&wanted, &target, budget).map(drop)
 }
 
 /// The files of a commit that match the patterns, sorted by name. Hidden ones are left out, as of a folder.
 fn list(client: &Client<'_>, endpoint: &str, repo: &Repo, patterns: Option<&GlobSet>) -> Result<Vec<Remote>, Failure> {
-    let kind = if repo.dataset { "datasets" } else { "models" };
-    let mut page = format!("{endpoint}/api/{kind}/{}/tree/{}?recursive=true", repo.name, repo.commit);
+    let kind = kind(repo);
+    let mut page = format!("{endpoint}/api/{kind}/{}/tree/{}?recursive=true", repo.name, repo.revision);
     let (mut files, mut names) = (Vec::new(), BTreeSet::new());
     for _ in 0..MAX_PAGES {
         let (text, next) = client.text(&Address::parse(&page).map_err(Failure::internal)?)?;
@@ -125,13 +132,27 @@ fn list(client: &Client<'_>, endpoint: &str, repo: &Repo, patterns: Option<&Glob
     Err(Failure::input(format!("the listing of {repo} has no end")))
 }
 
+/// The commit that a branch or tag is at.
+pub fn commit(client: &Client<'_>, endpoint: &str, repo: &Repo) -> Result<String, Failure> {
+    let address = format!("{endpoint}/api/{}/{}/revision/{}", kind(repo), repo.name, encode(&repo.revision));
+    let (text, _) = client.text(&Address::parse(&address).map_err(Failure::internal)?)?;
+    match serde_json::from_str(&text) {
+        Ok(Revision { sha }) if is_commit(&sha) => Ok(sha),
+        _ => Err(Failure::input(format!("what the Hub says of {repo} names no commit"))),
+    }
+}
+
+const fn kind(repo: &Repo) -> &'static str {
+    if repo.dataset { "datasets" } else { "models" }
+}
+
 fn is_hidden(path: &str) -> bool {
     path.split('/').any(|part| part.starts_with('.') && part != "..")
 }
 
 fn remote(entry: Entry, endpoint: &str, repo: &Repo) -> Result<Remote, Failure> {
     let path: Vec<String> = entry.path.split('/').map(encode).collect();
-    let address = format!("{endpoint}/{}/resolve/{}/{}", repo.path(), repo.commit, path.join("/"));
+    let address = format!("{endpoint}/{}/resolve/{}/{}", repo.path(), repo.revision, path.join("/"));
     let (size, checksum) = match entry.lfs {
         Some(lfs) => (lfs.size, Checksum::Sha256(lfs.oid.trim_start_matches("sha256:").to_owned())),
         None => (entry.size, Checksum::GitBlob(entry.oid)),

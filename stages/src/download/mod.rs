@@ -1,6 +1,7 @@
 //! `download`: brings data, models and files in from outside.
 //!
-//! Planning *resolves* the source: local files to their digests, remote ones to the checksum or commit they are pinned by (without a network).
+//! Planning *resolves* the source: local files to their digests, remote ones to the checksum or commit they are pinned by, in the
+//! pipeline or its lock (without a network). A run asks for the pins that are not there.
 //! Running fetches what is remote and gives a dataset, a model or files. What is brought in decides the key, not where it lies.
 //! Knows nothing of what is done with it.
 
@@ -40,7 +41,7 @@ use source::Source;
 pub const STAGE: Stage = Stage {
     name: "download",
     version: 1,
-    about: "brings in a dataset, a model or files, from this machine or a pinned place on the network",
+    about: "brings in a dataset, a model or files, from this machine or a place on the network",
     inputs: &[],
     outputs: &[Port::one(OUTPUT, &["*"], "what was brought in")],
     params: params_schema::<Params>,
@@ -56,8 +57,9 @@ const OUTPUT: &str = "data";
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// Where it lies: a folder, an archive (.zip, .tar, .tar.gz) or a file (.jsonl, .csv, …) beside the pipeline; `https://…` with
-    /// its `sha256`; or `hf://owner/name@commit`, `hf://datasets/owner/name@commit`.
+    /// Where it lies: a folder, an archive (.zip, .tar, .tar.gz) or a file (.jsonl, .csv, …) beside the pipeline; `https://…`, with
+    /// or without its `sha256`; or `hf://owner/name@REVISION`, `hf://datasets/owner/name@REVISION` (by default `main`). What may change is
+    /// pinned by the lock.
     #[schemars(length(min = 1), extend("x-performance" = true))]
     source: String,
     /// The SHA-256 of the file at an `https://` address.
@@ -149,9 +151,9 @@ fn resolve(context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
         Source::Local(path) if !is_archive(path) => local_resolution(path, context, &params),
         Source::Local(path) => {
             let files = local::digests(&local::list(path, None)?, context.index)?;
-            Ok(Resolution { files, ..remote::resolution(&source, &params)? })
+            Ok(Resolution { files, ..remote::resolution(&source, &params, context)? })
         }
-        Source::Web(_) | Source::Hub(_) => remote::resolution(&source, &params),
+        Source::Web(_) | Source::Hub(_) => remote::resolution(&source, &params, context),
     }
 }
 
@@ -167,7 +169,8 @@ fn local_resolution(path: &Path, context: &ResolveContext<'_>, params: &Params) 
     }
     files.extend(schema::referenced_images(&layout, &files, params)?);
     let files = local::digests(&files, context.index)?;
-    Ok(Resolution { pin: format.to_owned(), files, schema: told.schema, notes: told.notes })
+    let (pin, schema, notes) = (format.to_owned(), told.schema, told.notes);
+    Ok(Resolution { pin, files, schema, notes, ..Resolution::default() })
 }
 
 fn is_archive(path: &Path) -> bool {

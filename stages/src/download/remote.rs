@@ -1,45 +1,132 @@
 //! Sources that are not at hand as files: web addresses, repositories of the Hub, and archives of either or of this machine.
 //!
-//! Planning asks no network: a checksum or a commit says what will come. Their format and columns must be said.
+//! Planning asks no network: a checksum or a commit, in the pipeline or its lock, says what will come. Their format and columns must be said.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use pipe_engine::cell::{ColumnType, Schema};
 use pipe_engine::problem::{Failure, Problem};
-use pipe_engine::source::SourceContext;
-use pipe_engine::stage::Resolution;
+use pipe_engine::source::{Asking, Credentials, SourceContext};
+use pipe_engine::stage::{Moving, Resolution, ResolveContext};
 
 use super::archive::{self, Archive};
 use super::http::{Budget, Checksum, Client, Patience, Wanted};
 use super::local::{self, LocalFile};
 use super::schema::IMAGE;
-use super::source::{Address, Repo, Source};
+use super::source::{Address, Repo, Source, is_commit};
 use super::{Format, Params, hub, layout};
 use crate::records::RecordFormat;
 
 /// What is known of a source before it is fetched.
-pub fn resolution(source: &Source, params: &Params) -> Result<Resolution, Problem> {
+pub fn resolution(source: &Source, params: &Params, context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
     let format = format(source, params)?;
     layout::patterns(params)?;
-    let pin = match source {
-        Source::Local(_) => format.name().to_owned(),
-        Source::Web(address) => {
-            format!("sha256:{} {} {}", checksum(address, params)?, address.file_name(), format.name())
-        }
-        Source::Hub(repo) => format!("{repo} {}", format.name()),
+    let schema = schema(format, params)?;
+    let State { pin, moving, fetched } = State::of(source, params, context)?;
+    let name = match source {
+        Source::Web(address) if pin.is_some() => Some(address.file_name()),
+        _ => None,
     };
-    Ok(Resolution { pin, schema: schema(format, params)?, ..Resolution::default() })
+    let words: Vec<String> = pin.into_iter().chain(name).chain([format.name().to_owned()]).collect();
+    let notes = moving.iter().filter(|moving| !moving.is_pinned).map(no_pin).collect();
+    Ok(Resolution { pin: words.join(" "), moving, fetched, schema, notes, ..Resolution::default() })
 }
 
-fn checksum<'a>(address: &Address, params: &'a Params) -> Result<&'a str, Problem> {
-    params.sha256.as_deref().ok_or_else(|| {
-        Problem::param(
-            "source",
-            format!("what {address} holds may change from day to day: `sha256` must say what is meant"),
-        )
-        .help("download it once, and take what `sha256sum FILE` says")
+fn no_pin(moving: &Moving) -> String {
+    format!("{} has no pin yet: the next run asks what it holds, and the lock keeps the answer", moving.source)
+}
+
+/// The state of a source: what the pipeline says, else what the lock says, else what the place says now.
+#[derive(Default)]
+struct State {
+    /// `sha256:DIGITS` or `hf://owner/name@commit`; not of a local archive.
+    pin: Option<String>,
+    moving: Option<Moving>,
+    fetched: Option<PathBuf>,
+}
+
+impl State {
+    fn of(source: &Source, params: &Params, context: &ResolveContext<'_>) -> Result<Self, Problem> {
+        let name = match (source, &params.sha256) {
+            (Source::Local(_), _) => return Ok(Self::default()),
+            (Source::Web(_), Some(digits)) => return Ok(Self::fixed(format!("{SHA256}{digits}"))),
+            (Source::Hub(repo), _) if repo.is_fixed() => return Ok(Self::fixed(repo.to_string())),
+            (Source::Web(address), None) if !address.is_private() => return Err(unsafe_to_pin(address)),
+            (Source::Web(address), None) => address.name(),
+            (Source::Hub(repo), _) => repo.to_string(),
+        };
+        let locked = (context.pinned)(&name)?.map(|pin| state_of(source, &pin)).transpose()?;
+        let (pin, fetched) = match (locked, context.ask) {
+            (Some(pin), _) => (Some(pin), None),
+            (None, Some(asking)) => ask(source, params, asking).map_err(problem)?,
+            (None, None) => (None, None),
+        };
+        Ok(Self { moving: Some(Moving { source: name, is_pinned: pin.is_some() }), pin, fetched })
+    }
+
+    fn fixed(pin: String) -> Self {
+        Self { pin: Some(pin), ..Self::default() }
+    }
+}
+
+/// What stands before the digits of a checksum in a pin.
+const SHA256: &str = "sha256:";
+
+fn unsafe_to_pin(address: &Address) -> Problem {
+    Problem::param("source", format!("{address} is not encrypted, so that anyone on the way could answer for it"))
+        .help("use https://, or say with `sha256` what is meant")
+}
+
+fn problem(failure: Failure) -> Problem {
+    let problem = Problem::param("source", failure.message);
+    Problem { help: failure.help, ..problem }
+}
+
+/// The state that a pin of the lock names.
+fn state_of(source: &Source, pin: &str) -> Result<String, Problem> {
+    let state = pin.split(' ').next().unwrap_or_default();
+    let fits = match source {
+        Source::Local(_) => false,
+        Source::Web(_) => checksum(state).is_some(),
+        Source::Hub(repo) => {
+            state.rsplit_once('@').is_some_and(|(_, commit)| repo.at(commit).to_string() == state)
+                && commit(state).is_some()
+        }
+    };
+    fits.then(|| state.to_owned()).ok_or_else(|| {
+        Problem::param("source", format!("the lock pins it to `{pin}`, which is no state of it"))
+            .help("correct the lock, or delete the block of the step there: the next run pins it anew")
     })
+}
+
+fn checksum(pin: &str) -> Option<&str> {
+    let digits = pin.split(' ').next()?.strip_prefix(SHA256)?;
+    (digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)
+}
+
+fn commit(pin: &str) -> Option<&str> {
+    pin.split(' ').next()?.rsplit_once('@').map(|(_, commit)| commit).filter(|commit| is_commit(commit))
+}
+
+/// Asks a place what it holds: a branch for its commit; an address for its file, since nothing less tells its digest.
+fn ask(source: &Source, params: &Params, asking: &Asking<'_>) -> Result<(Option<String>, Option<PathBuf>), Failure> {
+    match source {
+        Source::Local(_) => Ok((None, None)),
+        Source::Hub(repo) => {
+            let endpoint = endpoint(asking.credentials)?;
+            let client = Client::new(Patience::default(), asking.credentials.get("HF_TOKEN"), asking.sink);
+            let commit = hub::commit(&client, &endpoint, repo)?;
+            Ok((Some(repo.at(&commit).to_string()), None))
+        }
+        Source::Web(address) => {
+            let path = asking.scratch.join(address.file_name());
+            let wanted = Wanted { address, size: None, checksum: None };
+            let client = Client::new(Patience::default(), None, asking.sink);
+            let digits = client.fetch(&wanted, &path, &Budget::new(params.max_bytes))?;
+            Ok((Some(format!("{SHA256}{digits}")), Some(path)))
+        }
+    }
 }
 
 /// The format that was asked for, or that the source has by its nature.
@@ -90,9 +177,10 @@ pub fn fetch(context: &SourceContext<'_>, source: &Source, params: &Params) -> R
     let patterns = layout::patterns(params).map_err(|problem| Failure::input(problem.message))?;
     let single = match source {
         Source::Local(_) => local_archive(context)?,
-        Source::Web(address) => fetch_address(context, address, (params, &dir), &budget)?,
+        Source::Web(address) => fetch_address(context, address, &dir, &budget)?,
         Source::Hub(repo) => {
-            let endpoint = endpoint(context)?;
+            let repo = &repo.at(commit(&context.resolution.pin).ok_or_else(no_state)?);
+            let endpoint = endpoint(context.credentials)?;
             let client = Client::new(Patience::default(), context.credentials.get("HF_TOKEN"), context.sink);
             return hub::fetch(&client, (&endpoint, repo), patterns.as_ref(), &dir, &budget);
         }
@@ -132,23 +220,30 @@ fn local_archive(context: &SourceContext<'_>) -> Result<LocalFile, Failure> {
 fn fetch_address(
     context: &SourceContext<'_>,
     address: &Address,
-    (params, dir): (&Params, &Path),
+    dir: &Path,
     budget: &Budget,
 ) -> Result<LocalFile, Failure> {
-    let sha256 = checksum(address, params).map_err(|problem| Failure::input(problem.message))?;
     let name = address.file_name();
+    if let Some(path) = &context.resolution.fetched {
+        return Ok(LocalFile::new(name, path.clone()));
+    }
+    let checksum = Checksum::Sha256(checksum(&context.resolution.pin).ok_or_else(no_state)?.to_owned());
     let path = dir.join(&name);
-    let wanted = Wanted { address, size: None, checksum: &Checksum::Sha256(sha256.to_owned()) };
+    let wanted = Wanted { address, size: None, checksum: Some(&checksum) };
     Client::new(Patience::default(), None, context.sink).fetch(&wanted, &path, budget)?;
     Ok(LocalFile::new(name, path))
 }
 
+fn no_state() -> Failure {
+    Failure::internal("the source was not pinned before it was fetched")
+}
+
 /// Where the Hub is. A token goes only where nobody can listen.
-fn endpoint(context: &SourceContext<'_>) -> Result<String, Failure> {
-    let text = context.credentials.get("HF_ENDPOINT").map_or(hub::ENDPOINT, |endpoint| endpoint.reveal());
+fn endpoint(credentials: &Credentials) -> Result<String, Failure> {
+    let text = credentials.get("HF_ENDPOINT").map_or(hub::ENDPOINT, |endpoint| endpoint.reveal());
     let text = text.trim_end_matches('/');
     let address = Address::parse(text).map_err(|wrong| Failure::input(format!("HF_ENDPOINT: {wrong}")))?;
-    if context.credentials.get("HF_TOKEN").is_some() && !address.is_private() {
+    if credentials.get("HF_TOKEN").is_some() && !address.is_private() {
         return Err(
             Failure::input("HF_ENDPOINT is not encrypted: HF_TOKEN could be read on the way").help("use https://")
         );

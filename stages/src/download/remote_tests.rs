@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pipe_engine::source::Secret;
+use pipe_engine::stage::Moving;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -31,6 +32,8 @@ struct Reply {
     body: Vec<u8>,
     /// Break the connection after so many bytes of the body.
     cut: Option<usize>,
+    /// Do not say how long the body is.
+    endless: bool,
 }
 
 impl Reply {
@@ -84,8 +87,8 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
 }
 
 fn send(stream: &mut TcpStream, reply: &Reply) {
-    let mut head =
-        format!("HTTP/1.1 {} X\r\nContent-Length: {}\r\nConnection: close\r\n", reply.status, reply.body.len());
+    let length = if reply.endless { String::new() } else { format!("Content-Length: {}\r\n", reply.body.len()) };
+    let mut head = format!("HTTP/1.1 {} X\r\n{length}Connection: close\r\n", reply.status);
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
@@ -130,7 +133,7 @@ fn quick() -> Patience {
 fn fetch(address: &str, content_sha256: &str, limit: u64) -> Result<Vec<u8>, String> {
     let dir = tempfile::tempdir().unwrap();
     let address = Address::parse(address).unwrap();
-    let wanted = Wanted { address: &address, size: None, checksum: &Checksum::Sha256(content_sha256.to_owned()) };
+    let wanted = Wanted { address: &address, size: None, checksum: Some(&Checksum::Sha256(content_sha256.to_owned())) };
     let token = Secret::new("SECRET");
     let client = Client::new(quick(), Some(&token), &Quiet);
     let target = dir.path().join("file");
@@ -217,6 +220,9 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// A Hub with one repository, `org/tiny`.
 fn hub(files: &'static [(&'static str, &'static [u8])], corrupt: &'static str) -> Server {
     Server::new(move |_, request| {
+        if request.path == "/api/models/org/tiny/revision/refs%2Fpr%2F7" {
+            return Reply::new(200, json!({ "id": "org/tiny", "sha": COMMIT }).to_string());
+        }
         let api = format!("/api/models/org/tiny/tree/{COMMIT}?recursive=true");
         if request.path == api || request.path == format!("{api}&cursor=2") {
             let first = request.path == api;
@@ -403,12 +409,77 @@ fn hostile_archives_are_refused() {
 }
 
 #[test]
+fn a_branch_is_asked_for_its_commit_once() {
+    let server = hub(TINY, "");
+    let mut scene = hub_scene(&server);
+    let params = json!({ "source": "hf://org/tiny@refs/pr/7" });
+    let planned = scene.resolve(&params).unwrap();
+    let moving = |is_pinned| Some(Moving { source: "hf://org/tiny@refs/pr/7".into(), is_pinned });
+    assert_eq!((planned.pin.as_str(), planned.moving), ("model", moving(false)));
+    assert_eq!((scene.declare(&params).unwrap().outputs[0].kind.as_str(), server.seen().len()), ("model/1", 0));
+    let asked = scene.ask(&params).unwrap();
+    assert_eq!((asked.pin.clone(), asked.moving), (format!("hf://org/tiny@{COMMIT} model"), moving(true)));
+    assert_eq!(server.seen().len(), 1);
+    scene.pins.insert("hf://org/tiny@refs/pr/7".into(), asked.pin.clone());
+    assert_eq!(scene.resolve(&params).unwrap().pin, asked.pin);
+    assert_eq!(scene.ask(&params).unwrap().pin, asked.pin);
+    assert_eq!(server.seen().len(), 1, "what is pinned is not asked for");
+    assert_eq!(scene.run(&params).unwrap().files["model.safetensors"], b"weights");
+}
+
+#[test]
+fn an_address_is_pinned_to_the_file_it_gave() {
+    let server =
+        Server::new(|count, request| ranged(request, if count == 0 { b"id,n\na,1\n" } else { b"id,n\nb,2\n" }));
+    let mut scene = Scene::new(&[]);
+    let source = format!("{}/x.csv?key=SECRET", server.origin);
+    let params = json!({ "source": source, "id": "id", "columns": { "n": "int" } });
+    let asked = scene.ask(&params).unwrap();
+    assert_eq!(asked.pin, format!("sha256:{} x.csv csv", sha256(b"id,n\na,1\n")));
+    let place = asked.moving.clone().unwrap().source;
+    assert!(place.starts_with(&format!("{}/x.csv?", server.origin)) && !place.contains("SECRET"), "{place}");
+    assert_eq!(scene.execute(&params, &asked).unwrap().ids(), ["a"]);
+    assert_eq!(server.seen().len(), 1, "what was fetched to be asked is not fetched again");
+    scene.pins.insert(place, asked.pin);
+    let failure = scene.run(&params).err().unwrap();
+    assert!(failure.message.contains("has SHA-256") && failure.help.unwrap().contains("--refresh"));
+}
+
+#[test]
+fn what_is_not_known_yet_is_never_pieced_together() {
+    let server = Server::new(|count, request| match (request.path.as_str(), count) {
+        ("/endless.csv", _) => Reply { endless: true, ..Reply::new(200, "id\n") },
+        (_, 0) => Reply { cut: Some(3), ..ranged(request, b"id\nold\n") },
+        _ => ranged(request, b"id\nnew\n"),
+    });
+    let scene = Scene::new(&[]);
+    let ask = |name: &str| {
+        scene.ask(&json!({ "source": format!("{}/{name}", server.origin), "id": "id", "columns": { "n": "int" } }))
+    };
+    assert_eq!(ask("rows.csv").unwrap().pin, format!("sha256:{} rows.csv csv", sha256(b"id\nnew\n")));
+    assert!(server.seen().iter().all(|request| !request.headers.contains_key("range")));
+    assert!(ask("endless.csv").unwrap_err().message.ends_with("the server does not say where the file ends"));
+}
+
+#[test]
+fn a_pin_that_is_none_is_a_mistake() {
+    let mut scene = Scene::new(&[]);
+    for (source, pin) in
+        [("hf://org/tiny@main", "hf://org/tiny@dev model"), ("https://h.example/x.csv", "sha256:12 x.csv csv")]
+    {
+        scene.pins.insert(source.into(), pin.into());
+        let wrong = scene.problem(&json!({ "source": source, "columns": { "n": "int" }, "format": "csv" }));
+        assert!(wrong.contains("which is no state of it"), "{wrong}");
+    }
+}
+
+#[test]
 fn what_cannot_be_pinned_is_a_mistake() {
     let scene = Scene::new(&[("a.zip", b"")]);
     let problem = |params: Value| scene.problem(&params);
-    let wrong = problem(json!({ "source": "https://h.example/x.zip?key=SECRET", "format": "images" }));
+    let wrong = problem(json!({ "source": "http://h.example/x.zip?key=SECRET", "format": "images" }));
     assert!(
-        wrong.starts_with("source: what https://h.example/x.zip holds may change") && !wrong.contains("SECRET"),
+        wrong.starts_with("source: http://h.example/x.zip is not encrypted") && !wrong.contains("SECRET"),
         "{wrong}"
     );
     let digest = "0".repeat(64);
@@ -418,9 +489,6 @@ fn what_cannot_be_pinned_is_a_mistake() {
     assert!(
         problem(json!({ "source": "a.zip", "format": "files", "sha256": digest }))
             .starts_with("sha256: only a file at an https://")
-    );
-    assert!(
-        problem(json!({ "source": "hf://org/tiny@main" })).contains("https://huggingface.co/org/tiny/commits/main")
     );
     let data = format!("hf://datasets/org/tiny@{COMMIT}");
     assert!(problem(json!({ "source": data })).starts_with("format: "));

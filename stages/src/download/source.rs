@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use pipe_engine::Digest;
 use pipe_engine::problem::Problem;
 
 /// Where data lies.
@@ -12,7 +13,7 @@ pub enum Source {
     Local(PathBuf),
     /// A file of a web server.
     Web(Address),
-    /// A repository of the Hugging Face Hub at a commit.
+    /// A repository of the Hugging Face Hub.
     Hub(Repo),
 }
 
@@ -20,15 +21,23 @@ pub enum Source {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(String);
 
-/// A repository at a commit.
+/// The branch that is meant where none is named.
+const MAIN: &str = "main";
+
+/// Whether a revision is a commit: 40 hexadecimal digits.
+pub fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A repository at a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repo {
     /// A dataset, not a model.
     pub dataset: bool,
     /// `owner/name`, or a `name` alone.
     pub name: String,
-    /// The commit: 40 hexadecimal digits.
-    pub commit: String,
+    /// A commit (40 hexadecimal digits), or a branch or tag, which moves.
+    pub revision: String,
 }
 
 impl Source {
@@ -41,7 +50,7 @@ impl Source {
             Some(("http" | "https", _)) => Address::parse(text).map(Self::Web).map_err(wrong),
             Some(("hf", rest)) => Repo::parse(rest).map(Self::Hub),
             Some((scheme, _)) => Err(wrong(format!("`{scheme}://` is not a place to download from"))
-                .help("a path, file:///…, https://… or hf://owner/name@commit")),
+                .help("a path, file:///…, https://… or hf://owner/name")),
         }
     }
 }
@@ -71,6 +80,14 @@ impl Address {
     /// The address with its query, for the one call that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// What it is called where it is written down: without its query, of which a digest stands there, because it may hold a key.
+    pub fn name(&self) -> String {
+        match self.0.split_once('?') {
+            None => self.0.clone(),
+            Some((address, _)) => format!("{address}?{}", Digest::of(self.0.as_bytes()).short()),
+        }
     }
 
     /// Whether what travels is encrypted, or never leaves this machine.
@@ -134,7 +151,7 @@ impl Repo {
             Some(path) => (true, path),
             None => (false, text),
         };
-        let (name, commit) = path.split_once('@').unwrap_or((path, ""));
+        let (name, revision) = path.split_once('@').unwrap_or((path, MAIN));
         let parts: Vec<&str> = name.split('/').collect();
         let is_part = |part: &&str| {
             !part.is_empty()
@@ -142,18 +159,26 @@ impl Repo {
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
         };
         if parts.len() > 2 || !parts.iter().all(is_part) {
-            return Err(wrong(format!("`{name}` is not a repository"))
-                .help("write hf://owner/name@commit, or hf://datasets/owner/name@commit"));
+            return Err(wrong(format!("`{name}` is not a repository")).help(
+                "write hf://owner/name, or hf://datasets/owner/name; `@` and a commit, branch or tag may follow",
+            ));
         }
-        if commit.len() != 40 || !commit.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-            let message = match commit {
-                "" => "no commit is given: what a branch holds changes from day to day".to_owned(),
-                _ => format!("`{commit}` is not a commit (40 hexadecimal digits)"),
-            };
-            let kind = if dataset { "datasets/" } else { "" };
-            return Err(wrong(message).help(format!("choose one at https://huggingface.co/{kind}{name}/commits/main")));
+        let is_revision = revision.split('/').all(|part| is_part(&part) && !part.contains(".."));
+        if !is_revision {
+            return Err(wrong(format!("`{revision}` is not a revision"))
+                .help("a commit, branch or tag: letters, digits, `-`, `_`, `.`, and `/` between"));
         }
-        Ok(Self { dataset, name: name.to_owned(), commit: commit.to_owned() })
+        Ok(Self { dataset, name: name.to_owned(), revision: revision.to_owned() })
+    }
+
+    /// Whether the revision is a commit, which never changes.
+    pub fn is_fixed(&self) -> bool {
+        is_commit(&self.revision)
+    }
+
+    /// The same repository at a commit.
+    pub fn at(&self, commit: &str) -> Self {
+        Self { revision: commit.to_owned(), ..self.clone() }
     }
 
     /// The name with its kind: `datasets/owner/name`.
@@ -164,7 +189,7 @@ impl Repo {
 
 impl fmt::Display for Repo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hf://{}@{}", self.path(), self.commit)
+        write!(f, "hf://{}@{}", self.path(), self.revision)
     }
 }
 
@@ -187,8 +212,14 @@ mod tests {
         assert_eq!((repo.dataset, repo.path().as_str()), (true, "datasets/a/b.c"));
         let Ok(Source::Hub(repo)) = parse(&format!("hf://gpt2@{COMMIT}")) else { panic!() };
         assert_eq!(repo.to_string(), format!("hf://gpt2@{COMMIT}"));
-        assert!(parse("hf://a/b").unwrap_err().starts_with("no commit is given"));
-        assert_eq!(parse("hf://a/b@main").unwrap_err(), "`main` is not a commit (40 hexadecimal digits)");
+        assert!(repo.is_fixed());
+        for (text, shown) in [("hf://a/b", "hf://a/b@main"), ("hf://a/b@refs/pr/7", "hf://a/b@refs/pr/7")] {
+            let Ok(Source::Hub(repo)) = parse(text) else { panic!("{text}") };
+            assert_eq!((repo.to_string().as_str(), repo.is_fixed()), (shown, false));
+        }
+        for bad in ["", "a b", "/x", "a..b", "../x", "-x?y", "a//b"] {
+            assert!(parse(&format!("hf://a/b@{bad}")).unwrap_err().ends_with("is not a revision"), "{bad}");
+        }
         for bad in ["hf://a/../b", "hf://a/b/c", "hf://", "hf://a b"] {
             assert!(parse(&format!("{bad}@{COMMIT}")).unwrap_err().ends_with("is not a repository"), "{bad}");
         }
@@ -201,6 +232,9 @@ mod tests {
         assert_eq!(format!("{address} {address:?}"), "https://h.example/a/b%20c.zip https://h.example/a/b%20c.zip");
         assert_eq!(address.file_name(), "b c.zip");
         assert_eq!(address.reveal(), "https://h.example/a/b%20c.zip?key=SECRET");
+        let name = |text: &str| Address::parse(text).unwrap().name();
+        let (one, other) = (name("https://h.example/a?v=1"), name("https://h.example/a?v=2"));
+        assert!(one != other && one.starts_with("https://h.example/a?") && !one.contains("v="), "{one}");
         assert!(!Address::parse("https://user:SECRET@h.example/").unwrap_err().contains("SECRET"));
         for name in ["https://h", "https://h/", "https://h/..", "https://h/a%2fb", "https://h/.x"] {
             assert_eq!(Address::parse(name).unwrap().file_name(), "download", "{name}");

@@ -6,7 +6,7 @@ use std::fs;
 use pipe_engine::StatIndex;
 use pipe_engine::cell::Cell;
 use pipe_engine::problem::{Failure, Problem};
-use pipe_engine::source::{Credentials, SourceContext};
+use pipe_engine::source::{Asking, Credentials, SourceContext};
 use pipe_engine::stage::{Contract, Declare, Resolution, ResolveContext};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,6 +18,8 @@ use crate::testing::{Given, Quiet, Taker};
 pub struct Scene {
     pub base: TempDir,
     pub credentials: Credentials,
+    /// What the lock says, by moving place.
+    pub pins: BTreeMap<String, String>,
     scratch: TempDir,
 }
 
@@ -26,6 +28,7 @@ impl Scene {
         let scene = Self {
             base: tempfile::tempdir().unwrap(),
             credentials: Credentials::default(),
+            pins: BTreeMap::new(),
             scratch: tempfile::tempdir().unwrap(),
         };
         files.iter().for_each(|(name, bytes)| scene.write(name, bytes));
@@ -38,9 +41,22 @@ impl Scene {
         fs::write(path, bytes).unwrap();
     }
 
+    /// As planning does, with the pins of the lock.
     pub fn resolve(&self, params: &Value) -> Result<Resolution, Problem> {
-        let params = full(params);
-        resolve(&ResolveContext { params: &params, base: self.base.path(), index: &StatIndex::in_memory() })
+        self.resolve_with(params, None)
+    }
+
+    /// As a run does before it begins.
+    pub fn ask(&self, params: &Value) -> Result<Resolution, Problem> {
+        let (credentials, scratch) = (&self.credentials, &self.scratch.path().join("asked"));
+        fs::create_dir_all(scratch).unwrap();
+        self.resolve_with(params, Some(&Asking { credentials, scratch, sink: &Quiet }))
+    }
+
+    fn resolve_with(&self, params: &Value, ask: Option<&Asking<'_>>) -> Result<Resolution, Problem> {
+        let pinned = |source: &str| Ok(self.pins.get(source).cloned());
+        let (params, base, index) = (&full(params), self.base.path(), &StatIndex::in_memory());
+        resolve(&ResolveContext { params, base, index, pinned: &pinned, ask })
     }
 
     pub fn declare(&self, params: &Value) -> Result<Contract, Problem> {

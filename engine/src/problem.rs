@@ -1,11 +1,13 @@
 //! What is wrong with a pipeline, and what went wrong in a step.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{ColumnType, Schema};
+use crate::expression::Mistake;
 
 /// The part of a step that a [`Problem`] is about; the front end knows where it stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,10 @@ pub struct Problem {
     pub subject: Subject,
     /// What to point at where the file does not mention the subject, because it was left to its default.
     pub otherwise: Option<Subject>,
+    /// Where in the subject's text, which is this, in bytes.
+    pub within: Option<(String, Range<usize>)>,
+    /// The column that the input lacks, where that is what is wrong.
+    pub missing: Option<String>,
     /// What is wrong.
     pub message: String,
     /// What was expected, the nearest name, or what to do.
@@ -34,17 +40,45 @@ pub struct Problem {
 impl Problem {
     /// A problem with the step as a whole.
     pub fn step(message: impl Into<String>) -> Self {
-        Self { subject: Subject::Step, otherwise: None, message: message.into(), help: None }
+        Self {
+            subject: Subject::Step,
+            otherwise: None,
+            within: None,
+            missing: None,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// A problem with a parameter.
     pub fn param(name: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { subject: Subject::Param(name.into()), otherwise: None, message: message.into(), help: None }
+        Self {
+            subject: Subject::Param(name.into()),
+            otherwise: None,
+            within: None,
+            missing: None,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// A problem with what an input port is fed.
     pub fn input(port: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { subject: Subject::Input(port.into()), otherwise: None, message: message.into(), help: None }
+        Self {
+            subject: Subject::Input(port.into()),
+            otherwise: None,
+            within: None,
+            missing: None,
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    /// A problem with an expression or a template that a parameter holds.
+    #[must_use]
+    pub fn expression(parameter: &str, source: &str, mistake: Mistake) -> Self {
+        let Mistake { at, message, help } = mistake;
+        Self { within: Some((source.to_owned(), at)), help, ..Self::param(parameter, message) }
     }
 
     /// Adds what was expected or what to do.
@@ -58,16 +92,19 @@ impl Problem {
     #[must_use]
     pub fn missing_column(subject: Subject, column: &str, wanted: &[ColumnType], schema: &Schema) -> Self {
         let types = wanted.iter().map(|t| t.name()).collect::<Vec<_>>().join(" or ");
-        let mut help = format!("the input has columns {schema}");
-        if let Some(near) = nearest(column, schema.names()) {
-            help = format!("did you mean `{near}`? {help}");
-        }
-        let message = match schema.get(column) {
+        let found = schema.get(column);
+        let message = match found {
             None if types.is_empty() => format!("there is no column `{column}`"),
             None => format!("there is no column `{column}` ({types})"),
             Some(found) => format!("column `{column}` is {found}, expected {types}"),
         };
-        Self { subject, otherwise: None, message, help: Some(help) }
+        // Of those that would do, where the type is known that is asked for.
+        let fitting = schema.0.iter().filter(|(_, other)| wanted.is_empty() || wanted.contains(other));
+        let near = nearest(column, fitting.map(|(name, _)| name.as_str()));
+        let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+        let help = Some(format!("{near}the input has columns {schema}"));
+        let missing = found.is_none().then(|| column.to_owned());
+        Self { subject, otherwise: None, within: None, missing, message, help }
     }
 }
 

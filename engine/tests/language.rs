@@ -169,7 +169,7 @@ fn what_is_left_out_is_missed_where_it_is_needed() {
     }
     assert!(
         wrong(&spec("").replace("n > 1", "m > 1"))
-            .contains("toy.toml:6:8: in `m > 1`: there is no `m`; did you mean `n`?")
+            .contains("toy.toml:6:9: in `m > 1`: there is no `m`; did you mean `n`?")
     );
     assert!(wrong(&spec("").replace("n > 1", "n +")).contains("`n +` is not an expression"));
     assert!(wrong(&spec("").replace("n > 1", "n + 1")).contains("it yields int, not true or false"));

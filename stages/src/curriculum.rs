@@ -116,12 +116,15 @@ fn check_names(phases: &[Phase]) -> Result<(), Problem> {
 /// The difficulty, then the conditions of the rules.
 fn expressions(params: &Params) -> Result<Vec<Expression>, Problem> {
     let mut expressions = vec![Expression::parse("difficulty", &params.difficulty)?];
-    for rule in &params.weights {
+    for (at, rule) in params.weights.iter().enumerate() {
         let weight = rule.weight;
         if weight != 0.0 && !crate::lora_train::order::WEIGHTS.contains(&weight) {
-            return Err(Problem::param("weights", format!("a weight of {weight} is neither 0 nor from 0.001 to 1000")));
+            return Err(Problem::param(
+                format!("weights.{at}.weight"),
+                format!("a weight of {weight} is neither 0 nor from 0.001 to 1000"),
+            ));
         }
-        expressions.push(Expression::parse("weights", &rule.when)?);
+        expressions.push(Expression::parse(&format!("weights.{at}.when"), &rule.when)?);
     }
     Ok(expressions)
 }

@@ -115,6 +115,16 @@ mistakes! {
     left_out_and_needed: "id = \"id\"" => "when = \"size > 100\"\nid = \"id\"";
     expect_is_no_expression: "size = \"${size}\"" => "expect = [\"seconds < 5\", { that = \"rows.failed <\", otherwise = \"warn\" }]\nsize = 8";
     expect_otherwise: "size = \"${size}\"" => "expect = [{ that = \"rows.failed < 1\", otherwise = \"wran\" }]\nsize = 8";
+    keep_is_a_number: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"photos\" }\nkeep = \"image.width && image.height > 3\"\n\n[steps.thumbnails]";
+    keep_compares_number_and_text: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"texts\" }\nkeep = 'words(caption) == \"3\"'\n\n[steps.thumbnails]";
+    keep_says_not: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"texts\" }\nkeep = \"not caption\"\n\n[steps.thumbnails]";
+    keep_negates_text: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"texts\" }\nkeep = \"words(caption) > 1 && !caption\"\n\n[steps.thumbnails]";
+    keep_has_an_argument_too_many: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"texts\" }\nkeep = \"words(caption, 3) > 1\"\n\n[steps.thumbnails]";
+    keep_has_an_unknown_function: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"texts\" }\nkeep = \"\"\"\n  id != '' &&\n  wrods(caption) > 1\n\"\"\"\n\n[steps.thumbnails]";
+    column_of_another_step: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"photos\" }\nkeep = \"size(caption) > 3\"\n\n[steps.thumbnails]";
+    column_of_another_type: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"texts\" }\nimage = \"caption\"\n\n[steps.thumbnails]";
+    expect_compares_number_and_text: "size = \"${size}\"" => "expect = ['rows.failed < 5 && words(\"a\") == \"1\"']\nsize = 8";
+    when_compares_number_and_text: "size = \"${size}\"" => "when = 'size == \"8\"'\nsize = 8";
     retries_out_of_range: "size = \"${size}\"" => "retries = 21\nsize = 8";
     timeout_is_no_time: "size = \"${size}\"" => "timeout = \"soon\"\nsize = 8";
     limit_is_no_share: "size = \"${size}\"" => "max_failed_rows = \"1 in 10\"\nsize = 8";

@@ -1,22 +1,69 @@
 //! Errors of expressions in the words of pipelines.
 
-use cel::{ExecutionError, Value};
+use cel::{ExecutionError, ParseErrors, Value};
 
-use super::tree::ARITHMETIC;
+use super::Mistake;
+use super::tree::operator_of;
 
-/// Whether other cells of the same types might not give this error.
-pub fn depends_on_data(error: &ExecutionError) -> bool {
-    match error {
-        ExecutionError::DivisionByZero(_)
-        | ExecutionError::RemainderByZero(_)
-        | ExecutionError::Overflow(..)
-        | ExecutionError::IndexOutOfBounds(_)
-        | ExecutionError::NoSuchKey(_)
-        | ExecutionError::DuplicateKey(_) => true,
-        // A text that is no number, against a pattern that is no regular expression.
-        ExecutionError::FunctionError { function, .. } => function != "matches",
-        _ => false,
+/// Words of other languages, and what to write for them.
+const SLIPS: &[(&str, &str)] = &[
+    ("not", "write `!` for not: `!(a > 1)`"),
+    ("and", "write `&&` for and"),
+    ("or", "write `||` for or"),
+    ("is", "write `==` for is: `a == null`"),
+    ("if", "write `condition ? yes : no`"),
+];
+
+/// What an expression that does not parse lacks, and where.
+pub(super) fn unparsed(source: &str, errors: &ParseErrors) -> Mistake {
+    let (line, column, what) = errors
+        .errors
+        .first()
+        .map_or((1, 1, ""), |error| (error.pos.0, error.pos.1, error.msg.lines().next().unwrap_or_default()));
+    let before = usize::try_from(line - 1).unwrap_or_default();
+    let start: usize = source.split_inclusive('\n').take(before).map(str::len).sum();
+    let characters = usize::try_from(column - 1).unwrap_or_default();
+    let at = source[start..].char_indices().nth(characters).map_or(source.len(), |(at, _)| start + at);
+    let at = at..source[at..].chars().next().map_or(at, |one| at + one.len_utf8());
+    let help =
+        slip(source).unwrap_or("write it in the Common Expression Language, such as `size > 64 && kind == \"map\"`");
+    let message = format!("`{}` is not an expression: {}", in_brief(source), parser_words(what));
+    Mistake { at, message, help: Some(help.to_owned()) }
+}
+
+/// A text on one line, and not longer than a line.
+pub(super) fn in_brief(source: &str) -> String {
+    const LONGEST: usize = 80;
+    let line = source.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = if source.contains('\n') { line } else { source.to_owned() };
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
+}
+
+/// What the parser says, without its lists of tokens.
+fn parser_words(what: &str) -> String {
+    let what = what.trim_start_matches("Syntax error: ");
+    let quoted = what.split_once('\'').and_then(|(_, rest)| rest.split_once('\'')).map(|(word, _)| word);
+    match quoted {
+        Some("<EOF>") => "it ends too early".to_owned(),
+        Some(word) if what.starts_with("mismatched") || what.starts_with("extraneous") => {
+            format!("`{word}` cannot stand here")
+        }
+        Some(word) if what.starts_with("token recognition") => format!("`{word}` means nothing here"),
+        Some(word) if what.starts_with("no viable") => format!("no sense can be made of `{word}`"),
+        _ => what.to_owned(),
+    }
+}
+
+/// What was meant perhaps.
+fn slip(source: &str) -> Option<&'static str> {
+    let words: Vec<&str> =
+        source.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|w| !w.is_empty()).collect();
+    let word = SLIPS.iter().find(|(word, _)| words.contains(word)).map(|(_, help)| *help);
+    let single = source.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "").contains('=');
+    word.or(if single { Some("write `==` to compare") } else { None })
 }
 
 /// The word of pipelines for a type of the language.
@@ -36,13 +83,16 @@ pub fn type_of(value: &Value) -> String {
 
 /// What went wrong, in a line.
 pub fn explain(error: &ExecutionError) -> String {
-    let operator = |name: &str| match ARITHMETIC.iter().find(|(_, mixing)| *mixing == name) {
-        Some((operator, _)) => operator.replace('_', ""),
-        None => name.trim_start_matches('@').replace('_', ""),
-    };
+    let operator = |name: &str| operator_of(name).trim_start_matches('@').replace('_', "");
     let message = match error {
         ExecutionError::NoSuchOverload(overload) => {
             let types: Vec<&str> = overload.argument_types().iter().map(|name| type_word(name)).collect();
+            if types.len() == 2 && types.iter().all(|name| ["int", "float"].contains(name)) {
+                return format!(
+                    "`{}` was given what is not a number (such as 0.0 / 0.0)",
+                    operator(overload.function())
+                );
+            }
             let types = types.join(" and ");
             format!("`{}` does not work on {types}", operator(overload.function()))
         }

@@ -3,20 +3,33 @@
 //!
 //! Besides the standard functions there is `words(text)`, the number of words. Integers and floats may be mixed: `words(a) * 0.5`.
 
+mod check;
 mod errors;
+mod functions;
+mod hints;
+mod source;
 mod tree;
+mod types;
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
 
+use cel::Value;
 use cel::common::ast::IdedExpr;
-use cel::{Context, Env, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::problem::nearest;
 
-pub use errors::{depends_on_data, explain, type_of};
-pub use tree::{Path, collect_operands};
+pub use check::Variables;
+pub use errors::{explain, type_of};
+pub use functions::functions;
+pub use tree::Path;
+pub use types::Type;
+
+use check::Checker;
+use functions::STANDARD;
+use source::Source;
 
 /// Longest expression read: what it nests must fit the stack of a thread.
 pub const MAX_SOURCE: usize = 4096;
@@ -24,12 +37,10 @@ pub const MAX_SOURCE: usize = 4096;
 /// Names listed where none is near.
 const MOST_NAMES: usize = 12;
 
-static STANDARD: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
-
 /// A parsed expression.
 #[derive(Clone, Debug)]
 pub struct Expression {
-    source: String,
+    source: Arc<Source>,
     tree: IdedExpr,
     paths: Vec<Path>,
 }
@@ -43,31 +54,75 @@ pub struct Fault {
     pub help: Option<String>,
 }
 
+/// What is wrong with an expression before any value is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where, in bytes from its beginning.
+    pub at: Range<usize>,
+    /// What was expected and what was found.
+    pub message: String,
+    /// What to write.
+    pub help: Option<String>,
+}
+
+/// What an expression must yield.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// True or false.
+    Bool,
+    /// An integer or a float.
+    Number,
+}
+
 impl Expression {
     /// Parses an expression.
     ///
     /// # Errors
     /// Where it is wrong.
-    pub fn parse(source: &str) -> Result<Self, String> {
+    pub fn parse(source: &str) -> Result<Self, Mistake> {
         if source.len() > MAX_SOURCE {
-            return Err(format!("an expression of {} bytes; at most {MAX_SOURCE} are read", source.len()));
+            let message = format!("an expression of {} bytes; at most {MAX_SOURCE} are read", source.len());
+            return Err(Mistake { at: 0..source.len(), message, help: None });
         }
-        let mut tree = STANDARD.parser().parse(source).map_err(|errors| {
-            let first = errors.errors.first().map_or_else(String::new, |error| {
-                format!(" at character {}: {}", error.pos.1, error.msg.lines().next().unwrap_or_default())
-            });
-            format!("`{source}` is not an expression{first}")
-        })?;
+        let parsed = STANDARD.parser().parse_with_source_info(source);
+        let (mut tree, info) = parsed.map_err(|errors| errors::unparsed(source, &errors))?;
         let mut paths = Vec::new();
         tree::collect_paths(&tree, &mut Vec::new(), &mut paths);
         tree::mix_numbers(&mut tree);
-        Ok(Self { source: source.to_owned(), tree, paths })
+        Ok(Self { source: Arc::new(Source::new(source, info)), tree, paths })
     }
 
     /// The text it was parsed from.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.source
+        &self.source.text
+    }
+
+    /// The text on one line, as messages quote it.
+    #[must_use]
+    pub fn in_brief(&self) -> String {
+        errors::in_brief(self.source())
+    }
+
+    /// Checks names, types of operands, arguments of functions and the type of the result. What passes fails for its types at no
+    /// row, but for nulls.
+    ///
+    /// # Errors
+    /// The first mistake, with its place.
+    pub fn check(&self, variables: Variables<'_>, wanted: Wanted) -> Result<(), Mistake> {
+        Checker { source: &self.source, variables, bound: Vec::new(), depth: 0 }.whole(&self.tree, wanted)
+    }
+
+    /// Checks a condition on variables whose values are there; `types` are of those that have values of other types elsewhere.
+    ///
+    /// # Errors
+    /// The first mistake, with its place.
+    pub fn check_values(&self, variables: &Map<String, Json>, types: &BTreeMap<String, Type>) -> Result<(), Mistake> {
+        let known = |name: &str| {
+            let found = types.get(name).cloned().or_else(|| variables.get(name).map(Type::of_json));
+            found.ok_or_else(|| unknown("", name, variables))
+        };
+        self.check(&known, Wanted::Bool)
     }
 
     /// Its tree, whose arithmetic mixes integers and floats; [`functions`] has what it calls.
@@ -175,48 +230,6 @@ fn value_of(json: &Json) -> Value {
             Value::from(fields.iter().map(|(name, value)| (name.clone(), value_of(value))).collect::<HashMap<_, _>>())
         }
     }
-}
-
-/// The functions that expressions call.
-#[must_use]
-pub fn functions() -> Context<'static, 'static> {
-    fn mixed(left: Value, right: Value) -> (Value, Value) {
-        #[expect(clippy::cast_precision_loss, reason = "expressions compute in f64, as documented")]
-        match (left, right) {
-            (Value::Int(left), right @ Value::Float(_)) => (Value::Float(left as f64), right),
-            (left @ Value::Float(_), Value::Int(right)) => (left, Value::Float(right as f64)),
-            other => other,
-        }
-    }
-    let mut context = Context::with_env(Arc::clone(&STANDARD));
-    let unique = "no standard function has this name";
-    let words = |text: Arc<String>| i64::try_from(text.split_whitespace().count()).unwrap_or(i64::MAX);
-    context.add_function("words", words).expect(unique);
-    context
-        .add_function("@add", |l: Value, r: Value| {
-            let (l, r) = mixed(l, r);
-            l + r
-        })
-        .expect(unique);
-    context
-        .add_function("@subtract", |l: Value, r: Value| {
-            let (l, r) = mixed(l, r);
-            l - r
-        })
-        .expect(unique);
-    context
-        .add_function("@multiply", |l: Value, r: Value| {
-            let (l, r) = mixed(l, r);
-            l * r
-        })
-        .expect(unique);
-    context
-        .add_function("@divide", |l: Value, r: Value| {
-            let (l, r) = mixed(l, r);
-            l / r
-        })
-        .expect(unique);
-    context
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Walks over parsed expressions: which variables they use, what they compute with, and which parts may be skipped.
+//! Walks over parsed expressions: which variables they use and what they compute with.
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, operators};
 
@@ -22,7 +22,7 @@ pub const ARITHMETIC: &[(&str, &str)] = &[
 ];
 
 /// Calls `visit` on every direct part of an expression.
-fn each_part<'a>(tree: &'a IdedExpr, visit: &mut dyn FnMut(&'a IdedExpr)) {
+pub(super) fn each_part<'a>(tree: &'a IdedExpr, visit: &mut dyn FnMut(&'a IdedExpr)) {
     match &tree.expr {
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
         Expr::Call(CallExpr { target, args, .. }) => target.iter().map(|t| &**t).chain(args).for_each(visit),
@@ -84,15 +84,9 @@ fn path_of(tree: &IdedExpr) -> Option<Path> {
     }
 }
 
-/// The expression and the operands of its logical operators, which an evaluation of the whole may skip.
-pub fn collect_operands<'a>(tree: &'a IdedExpr, operands: &mut Vec<&'a IdedExpr>) {
-    if let Expr::Call(call) = &tree.expr
-        && [operators::LOGICAL_AND, operators::LOGICAL_OR, operators::LOGICAL_NOT, operators::CONDITIONAL]
-            .contains(&call.func_name.as_str())
-    {
-        call.args.iter().for_each(|part| collect_operands(part, operands));
-    }
-    operands.push(tree);
+/// The operator that a mixing function stands for, or the name as it is.
+pub(super) fn operator_of(name: &str) -> &str {
+    ARITHMETIC.iter().find(|(_, mixing)| *mixing == name).map_or(name, |(operator, _)| operator)
 }
 
 /// Has integers and floats mix in arithmetic, which the language itself refuses.

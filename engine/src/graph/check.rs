@@ -87,8 +87,23 @@ pub(super) struct Checker<'a> {
 impl<'a> Checker<'a> {
     pub(super) fn complain(&mut self, step: &StepSpec, problem: Problem) {
         let subject = problem.otherwise.filter(|_| !step.mentions(&problem.subject)).unwrap_or(problem.subject);
-        let span = step.span_of(&subject);
-        self.wrong.push(self.spec.text.diagnostic(&span, problem.message).help(problem.help));
+        let mut span = step.span_of(&subject);
+        if let Some((text, part)) = &problem.within {
+            span = self.spec.text.inside(&span, text, part);
+        }
+        let elsewhere = problem.missing.as_deref().and_then(|column| self.elsewhere(step, column));
+        let help = [problem.help, elsewhere].into_iter().flatten().reduce(|help, more| format!("{help}; {more}"));
+        self.wrong.push(self.spec.text.diagnostic(&span, problem.message).help(help));
+    }
+
+    /// Which step gives a column that the input of this one lacks; the last one, which has most columns.
+    fn elsewhere(&self, step: &StepSpec, column: &str) -> Option<String> {
+        let gives =
+            |one: &&Step| one.outputs.iter().any(|output| output.schema.iter().any(|s| s.get(column).is_some()));
+        let from = self.steps.iter().rev().find(gives)?;
+        let taken: Vec<&str> = step.inputs.iter().flat_map(|input| &input.refs).map(|one| one.step.as_str()).collect();
+        let other = !taken.is_empty() && !taken.contains(&from.name.as_str());
+        other.then(|| format!("`{}` gives `{column}`, if that step was meant", from.name))
     }
 
     /// Indexes of the steps, each after those it names; complains about unknown steps and cycles.

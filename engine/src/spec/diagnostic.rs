@@ -42,6 +42,19 @@ impl SpecText {
         format!("{}:{line}:{column}", self.path.display())
     }
 
+    /// The place of a part of a text that stands at `span`; the whole where it is not written there as it is, for escapes or `${}`.
+    #[must_use]
+    pub fn inside(&self, span: &Span, text: &str, part: &Span) -> Span {
+        let written = self.text.get(span.clone()).and_then(|written| written.find(text));
+        written.filter(|_| !text.is_empty()).map_or_else(
+            || span.clone(),
+            |begin| {
+                let begin = span.start + begin;
+                begin + part.start..begin + part.end
+            },
+        )
+    }
+
     /// A complaint about a place in this file.
     pub fn diagnostic(&self, span: &Span, message: impl Into<String>) -> Diagnostic {
         Diagnostic { file: self.clone(), span: span.clone(), message: message.into(), help: None }

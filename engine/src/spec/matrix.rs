@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Span;
 use super::selector::{Instances, Selector, means, value_text};
-use crate::expression::Fault;
+use crate::expression::{Fault, Type};
 use crate::problem::nearest;
 
 /// Steps that the matrices of a pipeline make, at most.
@@ -41,6 +41,12 @@ impl Axis {
     fn place(&self, text: &str) -> Option<usize> {
         let exact = self.places.get(&value_text(&Value::from(text))).copied();
         exact.or_else(|| self.values.iter().position(|value| means(text, value)))
+    }
+
+    /// The type that all its values have; of values of several types nothing is known.
+    pub(super) fn value_type(&self) -> Type {
+        let all = self.values.iter().map(Type::of_json).try_fold(Type::Null, |all, one| all.join(&one));
+        all.unwrap_or(Type::Any)
     }
 
     /// The first value that is called like an earlier one, or is the same number.

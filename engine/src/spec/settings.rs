@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::expression::Expression;
+use crate::expression::{Expression, Mistake, Type, Wanted};
 use crate::params::{self, Parameters};
 use crate::problem::Problem;
 use crate::stage::{Resources, params_schema};
@@ -184,16 +184,23 @@ impl StepSettings {
                 ExpectSetting::Text(that) => (that, Otherwise::Fail),
                 ExpectSetting::Table(table) => (&table.that, table.otherwise),
             };
-            match Expression::parse(that) {
+            // What the step gives is not known yet; how its parts are used is.
+            let parsed = Expression::parse(that).and_then(|one| {
+                let checked = one.check(&|_| Ok(Type::Any), Wanted::Bool);
+                let told = |mistake: Mistake| Mistake {
+                    message: format!("in `{}`: {}", one.in_brief(), mistake.message),
+                    ..mistake
+                };
+                checked.map_err(told).map(|()| one)
+            });
+            match parsed {
                 Ok(expression) => settings.expect.push(Expectation { expression, otherwise, place: String::new() }),
-                Err(message) => wrong.push(Problem::param(format!("expect.{at}.that"), message).help(EXAMPLE)),
+                Err(mistake) => wrong.push(Problem::expression(&format!("expect.{at}.that"), that, mistake)),
             }
         }
         if wrong.is_empty() { Ok(settings) } else { Err(wrong) }
     }
 }
-
-const EXAMPLE: &str = "write it in the Common Expression Language, such as `rows.failed <= 10`";
 
 /// How a step is run and judged.
 #[derive(Clone, Debug, Default)]
@@ -346,7 +353,7 @@ mod tests {
             (json!({ "resources": { "cpus": 1 } }), "unknown parameter `cpus`"),
             (json!({ "matrix": { "r": [] } }), "`matrix.r` has no values"),
             (json!({ "matrix": { "r": [[1]] } }), "`matrix.r.0` is [1] (array), expected boolean or number or string"),
-            (json!({ "expect": ["rows.failed <"] }), "`rows.failed <` is not an expression at character"),
+            (json!({ "expect": ["rows.failed <"] }), "`rows.failed <` is not an expression: it ends too early"),
         ] {
             let wrong = resolved(&given).unwrap_err();
             assert!(wrong[0].starts_with(told), "{given}: {wrong:?}");

@@ -1,6 +1,6 @@
 //! `[steps.NAME]`: its settings, the instances of its matrix, and which of them its `when` leaves out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -13,7 +13,7 @@ use super::places::Places;
 use super::settings::{self, StepSettings};
 use super::substitute::Scope;
 use super::{LeftOutStep, Span, StepSpec};
-use crate::expression::Expression;
+use crate::expression::{Expression, Mistake, Type};
 use crate::problem::{Problem, Subject};
 
 /// The variable that counts replicates.
@@ -176,11 +176,13 @@ impl Parser<'_> {
         let replicates = step.places.get("replicates").is_some();
         // Every replicate has its seed.
         let mut used: BTreeSet<String> = replicates.then(|| REPLICATE.to_owned()).into_iter().collect();
+        let types: BTreeMap<String, Type> =
+            family.axes.iter().map(|axis| (axis.name.clone(), axis.value_type())).collect();
         for values in family.combinations() {
             let name = instance_name(step.name, &values);
             let scope = Scope::new(params, &values);
             let (made, fed) = self.instance(step, &name, &scope);
-            match self.exists(step, &made, &scope) {
+            match self.exists(step, &made, (&scope, &types)) {
                 Some(when) => all.left_out.push(when),
                 None => {
                     inputs.push(fed);
@@ -234,26 +236,19 @@ impl Parser<'_> {
     }
 
     /// Why a step does not exist, if it does not.
-    fn exists(&mut self, step: &Written<'_>, made: &StepSpec, scope: &Scope<'_>) -> Option<LeftOutStep> {
+    fn exists(&mut self, step: &Written<'_>, made: &StepSpec, known: Known<'_>) -> Option<LeftOutStep> {
         let span = made.places.get("when").unwrap_or(&step.span);
         let (text, truth) = match &made.settings.when {
-            Value::String(text) => {
-                let parsed = Expression::parse(text).map_err(|message| (message, None));
-                let truth = parsed.and_then(|expression| {
-                    expression.paths().iter().for_each(|path| scope.mark(&path.variable));
-                    let truth = expression.truth(&scope.values());
-                    truth.map_err(|fault| (format!("in `{text}`: {}", fault.message), fault.help))
-                });
-                (text.clone(), truth)
-            }
+            Value::String(text) => (text.clone(), truth(text, known)),
             Value::Bool(truth) => (truth.to_string(), Ok(*truth)),
             _ => return None,
         };
         match truth {
             Ok(true) => None,
             Ok(false) => Some(LeftOutStep { step: made.name.clone(), when: text, place: self.text.place(span) }),
-            Err((message, help)) => {
-                self.complain(span, message, help);
+            Err(Mistake { at, message, help }) => {
+                let span = self.text.inside(span, &text, &at);
+                self.complain(&span, message, help);
                 None
             }
         }
@@ -266,6 +261,26 @@ impl Parser<'_> {
         };
         self.complain(places.around(path).unwrap_or(otherwise), problem.message, problem.help);
     }
+}
+
+/// Parameters and variables, and the types that variables have in all instances.
+type Known<'a> = (&'a Scope<'a>, &'a BTreeMap<String, Type>);
+
+/// Whether a condition over these parameters and variables holds.
+fn truth(text: &str, (scope, types): Known<'_>) -> Result<bool, Mistake> {
+    let expression = Expression::parse(text)?;
+    expression.paths().iter().for_each(|path| scope.mark(&path.variable));
+    let values = scope.values();
+    expression
+        .check_values(&values, types)
+        .and_then(|()| {
+            let truth = expression.truth(&values);
+            truth.map_err(|fault| Mistake { at: 0..text.len(), message: fault.message, help: fault.help })
+        })
+        .map_err(|mistake| Mistake {
+            message: format!("in `{}`: {}", expression.in_brief(), mistake.message),
+            ..mistake
+        })
 }
 
 fn replicate(values: &Values) -> Option<u32> {

@@ -151,8 +151,8 @@ fn mistakes_are_found_at_their_parameter() {
     let phases = json!([{ "name": "all" }]);
     assert_eq!(about(json!({ "difficulty": "words(captoin)", "phases": phases })), Subject::Param("difficulty".into()));
     let rule = |rule: Value| json!({ "difficulty": "1", "phases": [{ "name": "all" }], "weights": [rule] });
-    assert_eq!(about(rule(json!({ "when": "words(caption)", "weight": 2 }))), Subject::Param("weights".into()));
-    assert_eq!(about(rule(json!({ "when": "true", "weight": 0.0001 }))), Subject::Param("weights".into()));
+    assert_eq!(about(rule(json!({ "when": "words(caption)", "weight": 2 }))), Subject::Param("weights.0.when".into()));
+    assert_eq!(about(rule(json!({ "when": "true", "weight": 0.0001 }))), Subject::Param("weights.0.weight".into()));
 }
 
 proptest! {

@@ -65,6 +65,8 @@ pub enum Event {
         done: u64,
         /// Units in all; 0 if unknown.
         total: u64,
+        /// Of those done, how many took no work, because they were remembered.
+        remembered: u64,
         /// Shown beside the bar.
         note: String,
     },
@@ -119,6 +121,11 @@ pub enum Event {
         name: String,
         /// How much.
         value: f64,
+    },
+    /// The user interrupted the run, and some steps have not stopped yet.
+    Stopping {
+        /// Those steps.
+        waits_for: Vec<String>,
     },
     /// The run is over.
     RunFinished {

@@ -214,6 +214,8 @@ pub enum Level {
 pub trait Sink: Sync {
     /// `done` of `total` units; `note` is a short text shown beside the bar (`loss 1.234`).
     fn progress(&self, done: u64, total: u64, note: &str);
+    /// So many of the units that are told as done took no work: what is left is not measured by them.
+    fn remembered(&self, _units: u64) {}
     /// A message.
     fn log(&self, level: Level, message: &str);
     /// A measurement of this execution (time, memory, throughput): kept in the action record, never in an artifact.

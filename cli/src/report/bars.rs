@@ -1,13 +1,15 @@
 //! Progress bars on a terminal: one line per running step, a line for each that is done, one for the whole run.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use pipe_engine::event::{Event, Reporter};
 use pipe_engine::step::Level;
 
+use super::pace::Pace;
 use super::words;
 use crate::text;
 
@@ -19,11 +21,24 @@ pub struct Bars {
 
 #[derive(Default)]
 struct State {
-    running: HashMap<String, ProgressBar>,
+    running: HashMap<String, Running>,
     /// Counts the steps of the run.
     run: Option<ProgressBar>,
+    /// Of the longest name of a step.
     width: usize,
 }
+
+/// The line of a running step.
+struct Running {
+    bar: ProgressBar,
+    pace: Arc<Mutex<Pace>>,
+    /// The template it is drawn by.
+    drawn: &'static str,
+}
+
+/// Widths from which a terminal has room for a bar, and for all there is to say.
+const ROOM_FOR_A_BAR: usize = 60;
+const ROOM_FOR_ALL: usize = 76;
 
 impl Bars {
     /// Nothing drawn yet.
@@ -34,7 +49,7 @@ impl Bars {
     fn begin(&self, state: &mut State, steps: &[String]) {
         state.width = steps.iter().map(|step| step.chars().count()).max().unwrap_or(0);
         let bar = self.all.add(ProgressBar::new(steps.len() as u64));
-        bar.set_style(style("{msg}  {pos}/{len} steps  {elapsed}"));
+        bar.set_style(style("{pos}/{len} steps  {elapsed}  {wide_msg}"));
         bar.enable_steady_tick(Duration::from_millis(200));
         state.run = Some(bar);
     }
@@ -45,17 +60,20 @@ impl Bars {
             Some(run) => self.all.insert_before(run, bar),
             None => self.all.add(bar),
         };
-        bar.set_prefix(format!("{step:<width$}", width = state.width));
+        // Names take a third of the line at most.
+        let width = state.width.min(terminal_width() / 3);
+        bar.set_prefix(format!("{:<width$}", text::shorten(step, width)));
         bar.set_message(stage.to_owned());
-        bar.set_style(style("{prefix}  {spinner} {msg}  {elapsed}"));
-        bar.enable_steady_tick(Duration::from_millis(100));
-        state.running.insert(step.to_owned(), bar);
+        let running = Running { bar, pace: Arc::default(), drawn: SPINNER };
+        running.draw(SPINNER);
+        running.bar.enable_steady_tick(Duration::from_millis(100));
+        state.running.insert(step.to_owned(), running);
     }
 
     /// A step that does not run for now becomes a line above the bars.
     fn pause(&self, state: &mut State, step: &str, words: &str) {
-        if let Some(bar) = state.running.remove(step) {
-            bar.finish_and_clear();
+        if let Some(running) = state.running.remove(step) {
+            running.bar.finish_and_clear();
         }
         let line = format!("{step:<width$}  {words}", width = state.width);
         // A terminal that went away is no reason to stop.
@@ -71,22 +89,52 @@ impl Bars {
     }
 }
 
+const SPINNER: &str = "{prefix}  {spinner} {elapsed}  {wide_msg}";
+
+/// The template for a step whose end is known. Only the message gives way, so the rest must fit the terminal.
+const fn template(width: usize) -> &'static str {
+    match width {
+        ROOM_FOR_ALL.. => "{prefix}  {bar:24} {pos}/{len}  {elapsed}{left}  {wide_msg}",
+        ROOM_FOR_A_BAR.. => "{prefix}  {bar:10} {pos}/{len}{left}  {wide_msg}",
+        _ => "{prefix}  {pos}/{len}{left}  {wide_msg}",
+    }
+}
+
+fn terminal_width() -> usize {
+    const USUAL: usize = 80;
+    terminal_size::terminal_size_of(std::io::stderr()).map_or(USUAL, |(width, _)| usize::from(width.0))
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is fixed").progress_chars("━╸ ")
 }
 
-fn progress(bar: &ProgressBar, done: u64, total: u64, note: &str) {
-    if total > 0 && bar.length() != Some(total) {
-        bar.set_length(total);
-        bar.set_style(style("{prefix}  {bar:24} {pos}/{len}  {msg}  {elapsed}, {eta} left"));
-        // What was remembered took no time: the rate counts from here.
-        bar.set_message("");
-        bar.set_position(done);
-        bar.reset_eta();
+impl Running {
+    fn draw(&self, template: &str) {
+        let pace = Arc::clone(&self.pace);
+        let left = move |state: &ProgressState, out: &mut dyn Write| {
+            let pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(left) = pace.left(state.pos(), state.len().unwrap_or(0), Instant::now()) {
+                // It writes into memory.
+                let _ = write!(out, ", {} left", text::duration(left.as_secs_f64().max(1.0).round()));
+            }
+        };
+        self.bar.set_style(style(template).with_key("left", left));
     }
-    bar.set_position(done);
-    if !note.is_empty() {
-        bar.set_message(note.to_owned());
+
+    fn progress(&mut self, done: u64, total: u64, remembered: u64, note: &str) {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).heard(done, remembered, Instant::now());
+        // Without an end to show, the spinner says as much.
+        if total > 0 {
+            let template = template(terminal_width());
+            if !std::ptr::eq(template, self.drawn) {
+                self.drawn = template;
+                self.draw(template);
+            }
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(done);
+        self.bar.set_message(note.to_owned());
     }
 }
 
@@ -100,9 +148,9 @@ impl Reporter for Bars {
                 self.pause(&mut state, step, &words::pinned(source, pin, before.as_deref()));
             }
             Event::StepStarted { step, stage, .. } => self.start(&mut state, step, stage),
-            Event::Progress { step, done, total, note } => {
-                if let Some(bar) = state.running.get(step) {
-                    progress(bar, *done, *total, note);
+            Event::Progress { step, done, total, remembered, note } => {
+                if let Some(running) = state.running.get_mut(step) {
+                    running.progress(*done, *total, *remembered, note);
                 }
             }
             Event::StepDone { step, report } => self.end(&mut state, step, &words::done(report)),
@@ -112,6 +160,12 @@ impl Reporter for Bars {
             Event::StepFailed { step, failure } => self.end(&mut state, step, words::failed(failure)),
             Event::StepSkipped { step, because } => {
                 self.end(&mut state, step, &format!("not tried, because of {because}"));
+            }
+            Event::Stopping { waits_for } => {
+                let _ = self.all.println(words::stopping(waits_for));
+                if let Some(run) = &state.run {
+                    run.set_message("stopping");
+                }
             }
             Event::Log { step, level: Level::Warning, message } => {
                 let _ = self.all.println(format!("{step}: warning: {message}"));

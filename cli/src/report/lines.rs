@@ -50,9 +50,11 @@ impl Reporter for PlainLines {
             Event::SourcePinned { step, source, pin, before } => {
                 text::err(&format!("{step}: {}", words::pinned(source, pin, before.as_deref())));
             }
-            Event::Progress { step, done, total, note } if self.due(step) => {
-                text::err(&format!("{step}: {done} of {total}  {note}"));
+            Event::Progress { step, done, total, note, .. } if self.due(step) => {
+                let words = [words::so_far(*done, *total), note.clone()];
+                text::err(&format!("{step}: {}", words.join("  ").trim()));
             }
+            Event::Stopping { waits_for } => text::err(&words::stopping(waits_for)),
             // How many needed nothing the end says; what they leave out, whoever executes them.
             Event::StepDone { report, .. } if !report.executed => {}
             Event::StepDone { step, report } => text::err(&format!("{step}: {}", words::done(report))),

@@ -3,6 +3,7 @@
 mod bars;
 mod json;
 mod lines;
+mod pace;
 mod words;
 
 pub use bars::Bars;

@@ -19,6 +19,11 @@ pub fn done(report: &StepReport) -> String {
     words
 }
 
+/// `12 of 400`; nothing where the end is not known.
+pub fn so_far(done: u64, total: u64) -> String {
+    if total == 0 { String::new() } else { format!("{done} of {total}") }
+}
+
 /// `failed, tried again in 4 s (retry 3 of 5): the network is down`.
 pub fn retried(retry: u32, retries: u32, wait: f64, failure: &Failure) -> String {
     let first = failure.message.lines().next().unwrap_or_default();
@@ -48,6 +53,11 @@ fn left_out(how: &str, reasons: &std::collections::BTreeMap<String, u64>) -> Str
     }
     let list = reasons.iter().map(|(reason, n)| format!("{n} {reason}")).collect::<Vec<_>>().join(", ");
     format!("; {how} {list}")
+}
+
+/// That an interruption was heard, and what it takes.
+pub fn stopping(waits_for: &[String]) -> String {
+    format!("stopping: waits for what {} is at, to keep it; Ctrl-C again ends at once", waits_for.join(", "))
 }
 
 /// How a step failed, in a word.

@@ -204,7 +204,7 @@ fn output_schema(step: &Step, input: &Schema) -> Schema {
 
 fn marks(part: &Part, table: &Table<'_>, store: &Store) -> Result<Vec<Mark>, Failure> {
     match part {
-        Part::Chunk(chunk) => table.marks(chunk),
+        Part::Chunk(chunk) => table.marks(chunk, &|_| Ok(())),
         Part::Rows(rows) => table.stage.mark(&show(rows, table.columns(), store)?),
         Part::Many(_) => Err(Failure::input("the rows are not known")),
     }

@@ -213,6 +213,7 @@ impl Run<'_> {
             let missing = if let ChunkScan::Rows(rows) = &scan { rows.missing().count() } else { 0 };
             rows += missing;
             self.done += chunk.rows - missing as u64;
+            self.sink.remembered(chunk.rows - missing as u64);
             window.push((chunk, scan));
         }
         self.sink.progress(self.done, self.total, "");

@@ -73,6 +73,8 @@ pub(super) struct Scheduler<'a> {
     /// Steps to be tried again, by when; with why they failed.
     later: BTreeMap<(Instant, usize), Failure>,
     failures: Vec<(String, Failure)>,
+    /// Whether it was told that the run is stopping.
+    stopping: bool,
 }
 
 impl<'a> Scheduler<'a> {
@@ -89,6 +91,7 @@ impl<'a> Scheduler<'a> {
             tries: vec![0; graph.steps.len()],
             later: BTreeMap::new(),
             failures: Vec::new(),
+            stopping: false,
         }
     }
 
@@ -109,6 +112,7 @@ impl<'a> Scheduler<'a> {
                     Ok((at, result)) => self.finish(at, result),
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
                 }
+                self.tell_of_stopping();
                 if committed.elapsed() >= COMMIT_EVERY {
                     self.commit();
                     committed = Instant::now();
@@ -117,6 +121,17 @@ impl<'a> Scheduler<'a> {
         });
         self.commit();
         self.skip_the_rest();
+    }
+
+    /// Says once, when the user has interrupted the run, which steps it still waits for.
+    fn tell_of_stopping(&mut self) {
+        if self.stopping || !is_cancelled(self.context.cancel) || self.queue.running() == 0 {
+            return;
+        }
+        self.stopping = true;
+        let running = self.states.iter().zip(&self.graph.steps).filter(|(state, _)| matches!(state, State::Running));
+        let waits_for = running.map(|(_, step)| step.name.clone()).collect();
+        self.context.events.tell(&Event::Stopping { waits_for });
     }
 
     /// Whether nothing new is to begin.

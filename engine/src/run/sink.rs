@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,13 +24,14 @@ pub struct StepSink<'a> {
     /// How long the step may take, and when that is over.
     limit: Option<(Duration, Instant)>,
     measures: Mutex<BTreeMap<String, f64>>,
+    remembered: AtomicU64,
 }
 
 impl<'a> StepSink<'a> {
     /// A sink whose step's time begins now.
     pub fn new(step: &'a Step, key: Key, context: &'a Context<'a>) -> Self {
         let limit = step.settings.timeout.and_then(|limit| Some((limit, Instant::now().checked_add(limit)?)));
-        Self { step: &step.name, key, context, limit, measures: Mutex::default() }
+        Self { step: &step.name, key, context, limit, measures: Mutex::default(), remembered: AtomicU64::new(0) }
     }
 
     /// Why the step failed: one that stopped because its time was over did not stop for the user.
@@ -52,7 +54,13 @@ impl<'a> StepSink<'a> {
 
 impl Sink for StepSink<'_> {
     fn progress(&self, done: u64, total: u64, note: &str) {
-        self.context.events.tell(&Event::Progress { step: self.step.to_owned(), done, total, note: note.to_owned() });
+        let remembered = self.remembered.load(Ordering::Relaxed);
+        let (step, note) = (self.step.to_owned(), note.to_owned());
+        self.context.events.tell(&Event::Progress { step, done, total, remembered, note });
+    }
+
+    fn remembered(&self, units: u64) {
+        self.remembered.fetch_add(units, Ordering::Relaxed);
     }
 
     fn log(&self, level: Level, message: &str) {

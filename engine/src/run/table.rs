@@ -34,12 +34,13 @@ pub(super) fn execute(
 ) -> Result<Executed, Failure> {
     let (_, dataset) = transform::primary(step, &prepared.inputs)?;
     let table = Table::new(step, inputs, &dataset.schema, (context.store, prepared.memory()))?;
-    let progress = Progress { done: AtomicU64::new(0), total: 2 * dataset.rows(), sink };
+    let progress = Progress { halves: AtomicU64::new(0), total: dataset.rows(), sink };
     let marks: Vec<Vec<Mark>> = dataset
         .chunks
         .par_iter()
-        .map(|chunk| table.marks(chunk).and_then(|marks| progress.advance(chunk).map(|()| marks)))
+        .map(|chunk| table.marks(chunk, &|rows| progress.advance(rows, "looking at rows")))
         .collect::<Result<_, _>>()?;
+    progress.advance(0, "comparing")?;
     let verdicts = table.stage.decide(&marks);
     let executed = AtomicU64::new(0);
     let deltas: Vec<Vec<Changed>> = dataset
@@ -49,7 +50,7 @@ pub(super) fn execute(
         .map(|(chunk, verdicts)| {
             let known = table.known_deltas(chunk, verdicts);
             let deltas = known.map_or_else(|| table.assign(chunk, verdicts, &executed), Ok)?;
-            progress.advance(chunk).map(|()| deltas)
+            progress.advance(chunk.rows, "writing").map(|()| deltas)
         })
         .collect::<Result<_, Failure>>()?;
     let moved = table.moved(&dataset.chunks, &marks, &verdicts)?;
@@ -65,19 +66,26 @@ pub(super) fn execute(
     Ok(Executed { outputs: outputs.collect::<Result<_, _>>()?, counts, unfinished: false })
 }
 
+/// Every row is passed twice: to look at it, and to write what became of it.
 struct Progress<'a> {
-    done: AtomicU64,
+    halves: AtomicU64,
     total: u64,
     sink: &'a dyn Sink,
 }
 
 impl Progress<'_> {
-    fn advance(&self, chunk: &Chunk) -> Result<(), Failure> {
-        let done = self.done.fetch_add(chunk.rows, Ordering::Relaxed) + chunk.rows;
-        self.sink.progress(done, self.total, "");
+    fn advance(&self, rows: u64, what: &str) -> Result<(), Failure> {
+        let halves = self.halves.fetch_add(rows, Ordering::Relaxed) + rows;
+        self.sink.progress(halves / 2, self.total, what);
         if self.sink.cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
     }
 }
+
+/// Is told how many more rows were passed.
+pub(crate) type Passed<'a> = &'a (dyn Fn(u64) -> Result<(), Failure> + Sync);
+
+/// Rows marked at once: looking at a picture takes milliseconds.
+const MARKED_AT_ONCE: usize = 32;
 
 /// A delta and its name.
 type Changed = (Digest, ChunkDelta);
@@ -127,17 +135,23 @@ impl<'a> Table<'a> {
         &self.memory
     }
 
-    /// The marks of the rows of a chunk, remembered or made.
-    pub(crate) fn marks(&self, chunk: &Chunk) -> Result<Vec<Mark>, Failure> {
+    /// The marks of the rows of a chunk, remembered or made. `passed` is told how many more rows have theirs; an error it returns ends this.
+    pub(crate) fn marks(&self, chunk: &Chunk, passed: Passed<'_>) -> Result<Vec<Mark>, Failure> {
         let key = key("marks", &self.projection(chunk), None);
         let known = self.memory.get(&key).and_then(|value| decode_marks(&value));
         if let Some(marks) = known.filter(|marks| marks.len() as u64 == chunk.rows) {
-            return Ok(marks);
+            return passed(chunk.rows).map(|()| marks);
         }
-        let marks = self.stage.mark(&self.rows(chunk)?)?;
-        if marks.len() as u64 != chunk.rows {
-            return Err(Failure::internal(format!("a stage gave {} marks for {} rows", marks.len(), chunk.rows)));
-        }
+        let marks = |rows: &[Row]| {
+            let marks = self.stage.mark(rows)?;
+            if marks.len() != rows.len() {
+                return Err(Failure::internal(format!("a stage gave {} marks for {} rows", marks.len(), rows.len())));
+            }
+            passed(rows.len() as u64).map(|()| marks)
+        };
+        let marks: Vec<Vec<Mark>> =
+            self.rows(chunk)?.par_chunks(MARKED_AT_ONCE).map(marks).collect::<Result<_, _>>()?;
+        let marks = marks.concat();
         self.memory.insert(key, marks.iter().flat_map(|mark| mark.to_le_bytes()).collect());
         Ok(marks)
     }

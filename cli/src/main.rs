@@ -56,6 +56,7 @@ fn main() -> ExitCode {
 fn interruptible() {
     let handler = || {
         if session::CANCEL.swap(true, Ordering::Relaxed) {
+            report::terminal::restore();
             std::process::exit(exit::INTERRUPTED.into());
         }
     };

@@ -10,7 +10,7 @@ use pipe_engine::event::{Event, Reporter};
 use pipe_engine::step::Level;
 
 use super::pace::Pace;
-use super::words;
+use super::{terminal, words};
 use crate::text;
 
 /// Draws bars on standard error.
@@ -43,6 +43,7 @@ const ROOM_FOR_ALL: usize = 76;
 impl Bars {
     /// Nothing drawn yet.
     pub fn new() -> Self {
+        terminal::hide_control_characters();
         Self { all: MultiProgress::new(), state: Mutex::default() }
     }
 
@@ -61,7 +62,7 @@ impl Bars {
             None => self.all.add(bar),
         };
         // Names take a third of the line at most.
-        let width = state.width.min(terminal_width() / 3);
+        let width = state.width.min(terminal::width() / 3);
         bar.set_prefix(format!("{:<width$}", text::shorten(step, width)));
         bar.set_message(stage.to_owned());
         let running = Running { bar, pace: Arc::default(), drawn: SPINNER };
@@ -100,9 +101,10 @@ const fn template(width: usize) -> &'static str {
     }
 }
 
-fn terminal_width() -> usize {
-    const USUAL: usize = 80;
-    terminal_size::terminal_size_of(std::io::stderr()).map_or(USUAL, |(width, _)| usize::from(width.0))
+impl Drop for Bars {
+    fn drop(&mut self) {
+        terminal::restore();
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -126,7 +128,7 @@ impl Running {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).heard(done, remembered, Instant::now());
         // Without an end to show, the spinner says as much.
         if total > 0 {
-            let template = template(terminal_width());
+            let template = template(terminal::width());
             if !std::ptr::eq(template, self.drawn) {
                 self.drawn = template;
                 self.draw(template);

@@ -4,6 +4,7 @@ mod bars;
 mod json;
 mod lines;
 mod pace;
+pub mod terminal;
 mod words;
 
 pub use bars::Bars;

@@ -1,9 +1,10 @@
 //! Row steps: find what is remembered, execute the rest, remember it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
 use pipe_cache::{Blob, Digest, Fields, Key, RowKey, RowMemory, Store, row_key};
-use rayon::prelude::*;
 
 use super::evaluate::Prepared;
 use super::step::program_log;
@@ -432,14 +433,40 @@ impl<'a> Executor<'a> {
     ) -> Result<(), Failure> {
         match self {
             Self::Torch { load, context } => context.workers.rows(load, rows.to_vec(), sink, emit),
-            Self::Cpu { stage, .. } => {
-                let parts: Vec<Vec<Outcome>> =
-                    rows.par_chunks(CPU_BATCH).map(|part| stage.run(part, sink)).collect::<Result<_, _>>()?;
-                if parts.iter().zip(rows.chunks(CPU_BATCH)).any(|(outcomes, rows)| outcomes.len() != rows.len()) {
-                    return Err(stray());
-                }
-                emit(parts.into_iter().flatten().enumerate().collect())
-            }
+            Self::Cpu { stage, .. } => run_on_cores(stage.as_ref(), rows, sink, emit),
         }
     }
+}
+
+/// Gives the rows to all cores, part by part; what a part gave is kept at once, also where another fails.
+fn run_on_cores(
+    stage: &dyn RowStage,
+    rows: &[Row],
+    sink: &dyn Sink,
+    emit: &mut dyn FnMut(Vec<(usize, Outcome)>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (sender, parts) = channel();
+    let failed = AtomicBool::new(false);
+    rayon::in_place_scope(|scope| {
+        for (at, part) in rows.chunks(CPU_BATCH).enumerate() {
+            let (sender, failed) = (sender.clone(), &failed);
+            scope.spawn(move |_| {
+                if !failed.load(Ordering::Relaxed) {
+                    // The receiver is there until all parts are done.
+                    let _ = sender.send((at * CPU_BATCH, part.len(), stage.run(part, sink)));
+                }
+            });
+        }
+        drop(sender);
+        let mut all = Ok(());
+        for (from, len, outcomes) in parts {
+            let emitted = outcomes.and_then(|outcomes| match outcomes.len() == len {
+                true => emit((from..).zip(outcomes).collect()),
+                false => Err(stray()),
+            });
+            failed.fetch_or(emitted.is_err(), Ordering::Relaxed);
+            all = all.and(emitted);
+        }
+        all
+    })
 }

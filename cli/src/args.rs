@@ -77,8 +77,8 @@ pub struct SpecArgs {
     /// Replace a parameter.
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_value)]
     pub set: Vec<(String, String)>,
-    /// The store [default: .pipe beside the pipeline].
-    #[arg(long, value_name = "DIR", env = "PIPE_STORE")]
+    /// The store [default: $PIPE_STORE, else .pipe beside the pipeline].
+    #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// Where steps with tensors run: cpu, cuda, cuda:N, or auto (cuda where there is a driver).
     #[arg(long, default_value = "auto", value_parser = device)]
@@ -119,11 +119,11 @@ pub struct RunArgs {
     /// After a failure go on with the steps that do not depend on it.
     #[arg(long)]
     pub keep_going: bool,
-    /// Threads to compute with [default: all cores]. Changes the rounding of training in the last digits.
-    #[arg(long, value_name = "N")]
+    /// Threads to compute with, 1 to 1024 [default: all cores]. Changes the rounding of training in the last digits.
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<usize>,
-    /// The torch worker [default: pipe-torch beside this program].
-    #[arg(long, value_name = "PROGRAM", env = "PIPE_TORCH")]
+    /// The torch worker [default: $PIPE_TORCH, else pipe-torch beside this program].
+    #[arg(long, value_name = "PROGRAM")]
     pub worker: Option<PathBuf>,
 }
 
@@ -181,8 +181,8 @@ pub enum ExportFormat {
 /// A store without a pipeline.
 #[derive(Args)]
 pub struct StoreArgs {
-    /// The store [default: .pipe here or in the nearest directory above].
-    #[arg(long, value_name = "DIR", env = "PIPE_STORE")]
+    /// The store [default: $PIPE_STORE, else .pipe here or in the nearest directory above].
+    #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
 }
 
@@ -366,8 +366,8 @@ pub struct VerifyArgs {
     /// Where steps with tensors run: cpu, cuda, cuda:N, or auto (cuda where there is a driver).
     #[arg(long, default_value = "auto", value_parser = device)]
     pub device: String,
-    /// The torch worker [default: pipe-torch beside this program].
-    #[arg(long, value_name = "PROGRAM", env = "PIPE_TORCH")]
+    /// The torch worker [default: $PIPE_TORCH, else pipe-torch beside this program].
+    #[arg(long, value_name = "PROGRAM")]
     pub worker: Option<PathBuf>,
     /// Try out what the file system of the store can do, and say what is safe there.
     #[arg(long, conflicts_with_all = ["repair", "sample"])]
@@ -419,7 +419,20 @@ fn pin(text: &str) -> Result<(String, String), String> {
 fn name_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE".to_owned()),
+        Some((_, value)) => Err(format!("there is no name before `=`: write NAME={value}")),
+        None => Err(format!("there is no `=`: write {text}=VALUE")),
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    // More than the largest machines have; libtorch would try to start them all.
+    const MOST: usize = 1024;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match text.parse() {
+        Ok(threads @ 1..=MOST) => Ok(threads),
+        _ => Err(format!(
+            "expected a number from 1 to {MOST}; this machine has {cores} cores, which are taken by default"
+        )),
     }
 }
 

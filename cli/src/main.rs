@@ -9,6 +9,7 @@ mod formats;
 mod metrics;
 mod report;
 mod session;
+mod shown;
 mod text;
 
 use std::process::ExitCode;

@@ -49,13 +49,14 @@ impl Session {
     pub fn with_worker(args: &SpecArgs, worker: Option<PathBuf>, threads: Option<usize>) -> Result<Self, CliError> {
         let overrides = Overrides { profile: args.profile.clone(), set: args.set.clone() };
         let spec = Spec::load(&args.spec, &overrides)?;
-        let store = Store::open(&args.store.clone().unwrap_or_else(|| spec.base().join(".pipe")))?;
+        let store = named(args.store.as_ref(), "PIPE_STORE").unwrap_or_else(|| spec.base().join(".pipe"));
+        let store = Store::open(directory(&store)?)?;
         let index = store.stat_index();
         let graph = graph::check(&spec, pipe_stages::TABLE, &index);
         // An index that cannot be kept costs the next run some reading.
         let _ = index.save();
         let setup = WorkerSetup {
-            program: worker.unwrap_or_else(default_worker),
+            program: named(worker.as_ref(), "PIPE_TORCH").unwrap_or_else(default_worker),
             device: device(&args.device),
             threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
             environment: worker_environment(),
@@ -101,8 +102,8 @@ impl Session {
 
 /// Opens the store that a command without a pipeline speaks of. Makes none.
 pub fn open_store(args: &StoreArgs) -> Result<Store, CliError> {
-    let found = match &args.store {
-        Some(named) => Some(named.clone()),
+    let found = match named(args.store.as_ref(), "PIPE_STORE") {
+        Some(named) => Some(named),
         None => std::env::current_dir()
             .ok()
             .and_then(|here| here.ancestors().map(|dir| dir.join(".pipe")).find(|s| is_store(s))),
@@ -121,7 +122,23 @@ pub fn open_store(args: &StoreArgs) -> Result<Store, CliError> {
 /// Opens the store that a command speaks of which may name pipelines: the one beside the first of them.
 pub fn open_store_of(spec: Option<&PathBuf>, args: &StoreArgs) -> Result<Store, CliError> {
     let beside = spec.map(|spec| spec.parent().unwrap_or(Path::new("")).join(".pipe"));
-    open_store(&StoreArgs { store: args.store.clone().or(beside) })
+    open_store(&StoreArgs { store: named(args.store.as_ref(), "PIPE_STORE").or(beside) })
+}
+
+/// What a flag names, else a variable of the environment; an empty one is none.
+fn named(flag: Option<&PathBuf>, variable: &str) -> Option<PathBuf> {
+    let found = || std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    flag.cloned().or_else(found)
+}
+
+/// A store is a directory; where another thing lies none can be made.
+fn directory(store: &Path) -> Result<&Path, CliError> {
+    match store.metadata() {
+        Ok(found) if !found.is_dir() => {
+            Err(CliError::Store(format!("the store {} is a file; name a directory with --store", store.display())))
+        }
+        _ => Ok(store),
+    }
 }
 
 fn is_store(path: &Path) -> bool {

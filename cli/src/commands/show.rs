@@ -1,17 +1,17 @@
 //! `pipe show`: what a step did and gave.
 
-use pipe_engine::artifact::Manifest;
+use pipe_engine::artifact::{FileEntry, Manifest};
 use pipe_engine::cell::{Cell, Row};
 use pipe_engine::graph::{Graph, Step};
 use pipe_engine::problem::Failure;
 use pipe_engine::run::{Artifact, Found, LeftOut, find_all};
 use pipe_engine::spec::SpecError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::args::ShowArgs;
 use crate::error::CliError;
 use crate::session::Session;
-use crate::{exit, text};
+use crate::{exit, shown, text};
 
 /// Shows every step, one of them, or one of its rows.
 pub fn show(args: &ShowArgs, json: bool) -> Result<u8, CliError> {
@@ -21,7 +21,7 @@ pub fn show(args: &ShowArgs, json: bool) -> Result<u8, CliError> {
         None => every_step(&session.graph, &found),
         Some(name) => one_step(&session, &found, name, args)?,
     };
-    text::out(&if json { value.to_string() } else { render(&value) });
+    text::out(&if json { value.to_string() } else { shown::render(&value) });
     Ok(exit::DONE)
 }
 
@@ -29,8 +29,8 @@ fn every_step(graph: &Graph, found: &[Option<Found>]) -> Value {
     let steps = graph.steps.iter().zip(found).map(|(step, found)| {
         let state = if found.is_some() { "there" } else { "not there" };
         let outputs = found.iter().flat_map(|found| &found.result.outputs);
-        let outputs: Vec<String> =
-            outputs.map(|(port, artifact)| format!("{port} {}", artifact.digest.short())).collect();
+        let outputs: Map<String, Value> =
+            outputs.map(|(port, artifact)| (port.clone(), json!(artifact.digest))).collect();
         json!({ "step": step.name, "stage": step.stage.name, "result": state, "outputs": outputs })
     });
     json!({ "pipeline": graph.name, "steps": steps.collect::<Vec<_>>() })
@@ -72,8 +72,8 @@ fn one_step(session: &Session, found: &[Option<Found>], name: &str, args: &ShowA
 fn describe(session: &Session, port: &str, artifact: &Artifact, limit: usize) -> Result<Value, CliError> {
     Ok(match artifact.manifest.as_ref() {
         Manifest::Files(files) => {
-            let files: Vec<String> =
-                files.files.iter().map(|(name, entry)| format!("{name} ({} bytes)", entry.len)).collect();
+            let file = |(name, entry): (&String, &FileEntry)| json!({ "name": name, "digest": entry.digest, "bytes": entry.len });
+            let files: Vec<Value> = files.files.iter().map(file).collect();
             json!({ "port": port, "kind": artifact.manifest.kind(), "digest": artifact.digest, "files": files })
         }
         Manifest::Dataset(dataset) => json!({
@@ -81,7 +81,7 @@ fn describe(session: &Session, port: &str, artifact: &Artifact, limit: usize) ->
             "kind": dataset.kind,
             "digest": artifact.digest,
             "rows": dataset.rows(),
-            "columns": dataset.schema.to_string(),
+            "columns": dataset.schema,
             "first": rows(session, artifact, |_| true, limit)?,
         }),
     })
@@ -115,7 +115,9 @@ fn row_json(columns: &[&str], row: &Row) -> Value {
     let mut value = json!({ "id": row.id });
     for (name, cell) in columns.iter().zip(&row.cells) {
         value[*name] = match cell {
-            Cell::Image(blob) => json!(format!("image {} ({} bytes)", blob.digest.short(), blob.len)),
+            Cell::Image(blob) => {
+                json!({ "digest": blob.digest, "bytes": blob.len, "path": *blob.path, "offset": blob.offset })
+            }
             other => crate::formats::json(other),
         };
     }
@@ -153,62 +155,4 @@ fn no_row(step: &str, id: &str) -> CliError {
 
 fn usage(message: String, help: String) -> CliError {
     SpecError::Override { message, help: Some(help) }.into()
-}
-
-/// A value as indented lines, without JSON's marks.
-fn render(value: &Value) -> String {
-    let mut lines = Vec::new();
-    render_into(value, 0, &mut lines);
-    lines.join("\n")
-}
-
-fn render_into(value: &Value, depth: usize, lines: &mut Vec<String>) {
-    let indent = "  ".repeat(depth);
-    match value {
-        Value::Object(map) => {
-            for (name, value) in map {
-                match value {
-                    Value::Object(inner) if inner.is_empty() => {}
-                    Value::Array(inner) if inner.is_empty() => {}
-                    Value::Object(_) | Value::Array(_) => {
-                        lines.push(format!("{indent}{name}"));
-                        render_into(value, depth + 1, lines);
-                    }
-                    _ => lines.push(format!("{indent}{name}  {}", scalar(value))),
-                }
-            }
-        }
-        Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
-            lines.extend(items.iter().map(|item| format!("{indent}{}", scalar(item))));
-        }
-        Value::Array(items) => {
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 && item.as_object().is_some_and(|map| map.len() > 4) {
-                    lines.push(String::new());
-                }
-                match one_line(item) {
-                    Some(line) => lines.push(format!("{indent}{line}")),
-                    None => render_into(item, depth, lines),
-                }
-            }
-        }
-        _ => lines.push(format!("{indent}{}", scalar(value))),
-    }
-}
-
-/// A small object on one line.
-fn one_line(value: &Value) -> Option<String> {
-    let map = value.as_object().filter(|map| map.len() <= 4 && map.values().all(|v| !v.is_object()))?;
-    let text = map.values().map(|value| match value {
-        Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(", "),
-        value => scalar(value),
-    });
-    Some(text.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("  "))
-}
-
-fn scalar(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        value => value.to_string(),
-    }
 }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::places::Places;
 use super::steps::Steps;
-use super::substitute::{Scope, substitute};
+use super::substitute::{Scope, substitute, type_name};
 use super::{Diagnostic, Overrides, Span, Spec, SpecError, SpecText};
 use crate::problem::nearest;
 
@@ -211,22 +211,32 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// `--set name=value`: the value is read as TOML if it is TOML, else as text.
+/// `--set name=value`: the value is read as TOML; that of a text parameter is taken as it is, unless it is a TOML text.
 fn set_param(params: &mut Map<String, Value>, name: &str, text: &str) -> Result<(), SpecError> {
+    if let Some((whole, part)) = name.split_once('.').filter(|(whole, _)| params.contains_key(*whole)) {
+        let message = format!("`--set {name}=…` names a part of a parameter, and only a whole one can be replaced");
+        let help = Some(format!("write `--set '{whole}={{ {part} = {text} }}'`, with all that `{whole}` is to hold"));
+        return Err(SpecError::Override { message, help });
+    }
     let Some(current) = params.get_mut(name) else {
         let names: Vec<&str> = params.keys().map(String::as_str).collect();
         return Err(unknown_override("parameter", name, &names, "[params]"));
     };
-    let as_text = || Value::String(text.to_owned());
+    let kind = type_name(current);
     *current = match toml_value(text) {
         // A text parameter takes `--set name=7` as text.
         Ok(value) if value.is_string() || !current.is_string() => value,
-        Err(why) if current.is_array() || current.is_object() => {
-            let kind = if current.is_array() { "an array" } else { "a table" };
-            let message = format!("`--set {name}=…` is not TOML: {why}");
-            return Err(SpecError::Override { message, help: Some(format!("`{name}` is {kind} in [params]")) });
+        Err(why) if !current.is_string() => {
+            let message = format!("`--set {name}={text}` is not TOML: {why}");
+            let help = match current {
+                Value::Array(_) | Value::Object(_) => format!("`{name}` is a {kind} in [params]"),
+                _ => format!(
+                    "`{name}` is a {kind} in [params]: write `--set {name}={current}`, or a text in quotes: `--set '{name}=\"a\"'`"
+                ),
+            };
+            return Err(SpecError::Override { message, help: Some(help) });
         }
-        _ => as_text(),
+        _ => Value::String(text.to_owned()),
     };
     Ok(())
 }

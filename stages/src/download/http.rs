@@ -3,7 +3,7 @@
 //! Errors name the place without its query, and never a token. Knows nothing of what the files are for.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -201,8 +201,10 @@ impl<'a> Client<'a> {
             }
             failed += 1;
             if failed >= self.patience.tries {
-                return Err(Failure::transient(format!("cannot download {address}: {why} ({failed} tries)")));
+                let message = format!("cannot download {address}: {why} ({failed} tries)");
+                return Err(Failure::transient(message).help(advice(address)));
             }
+            self.sink.progress(0, 0, &format!("{why}; try {} of {}", failed + 1, self.patience.tries));
             let pause = self.patience.pause * 2u32.saturating_pow(failed - 1);
             self.wait(asked.map_or(pause, |asked| asked.max(pause)).min(MAX_WAIT))?;
         }
@@ -266,14 +268,29 @@ fn refused(status: u16, with_token: bool) -> Failure {
     }
 }
 
+const NO_ADDRESS: &str = "the name of the host has no address (DNS)";
+
+/// What to look at where a host does not answer.
+fn advice(address: &Address) -> String {
+    format!(
+        "check the name `{}`, that this machine is online, and its proxy if it needs one (HTTPS_PROXY); run again, or set `retries`",
+        address.host()
+    )
+}
+
 /// The words of an error that holds no address: those of `ureq` may name one with its query.
 fn trouble(error: &ureq::Error) -> Trouble {
     use ureq::Error as E;
     let lasting = |message: &str| Trouble::Lasting(Failure::input(message));
     match error {
+        E::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
+            Trouble::Passing("nothing there takes connections (connection refused)".to_owned(), None)
+        }
+        // The system has no kind for it.
+        E::Io(io) if io.to_string().contains("lookup address") => Trouble::Passing(NO_ADDRESS.to_owned(), None),
         E::Io(io) => Trouble::Passing(format!("the connection broke ({})", io.kind()), None),
         E::Timeout(phase) => Trouble::Passing(format!("the server is silent for too long ({phase})"), None),
-        E::HostNotFound => Trouble::Passing("there is no such host".to_owned(), None),
+        E::HostNotFound => Trouble::Passing(NO_ADDRESS.to_owned(), None),
         E::ConnectionFailed => Trouble::Passing("the host cannot be reached".to_owned(), None),
         E::BodyStalled | E::Protocol(_) => Trouble::Passing("the server answers nonsense".to_owned(), None),
         E::Rustls(error) => lasting(&format!("no secure connection: {error}")),

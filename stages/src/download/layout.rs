@@ -38,13 +38,27 @@ pub enum Layout {
 /// Why files are not what they were said to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
+    /// The parameter that says otherwise.
+    param: &'static str,
     message: String,
     help: Option<String>,
 }
 
 impl Wrong {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None }
+        Self { param: "source", message: message.into(), help: None }
+    }
+
+    /// Files that are not of the format that was asked for, and the one they may be of.
+    fn format(names: &[&str], params: &Params, lacks: &str) -> Self {
+        let asked = params.format.name();
+        let message = format!("`format` is {asked}, but `{}` holds {lacks}: {}", params.source, some_names(names));
+        let found = guess(names, params).ok().map(|layout| layout.format()).filter(|found| *found != params.format);
+        let help = match found {
+            Some(found) => format!("write `format = \"{}\"`, or leave it out", found.name()),
+            None => "say what it is with `format`: images, jsonl, csv, model, adapter or files".to_owned(),
+        };
+        Self { param: "format", ..Self::new(message).help(help) }
     }
 
     fn help(mut self, help: impl Into<String>) -> Self {
@@ -54,7 +68,7 @@ impl Wrong {
 
     /// As found while planning.
     pub fn problem(self) -> Problem {
-        let problem = Problem::param("source", self.message);
+        let problem = Problem::param(self.param, self.message);
         match self.help {
             Some(help) => problem.help(help),
             None => problem,
@@ -81,14 +95,19 @@ impl Layout {
     pub fn of(files: &[LocalFile], params: &Params) -> Result<Self, Wrong> {
         let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
         if names.is_empty() {
-            let wrong = Wrong::new(format!("there are no files in `{}`", params.source));
-            return Err(if params.include.is_empty() { wrong } else { wrong.help("`include` may be too narrow") });
+            return Err(nothing(params));
         }
         match params.format {
             Format::Auto => guess(&names, params),
             Format::Images => images(&names, params),
             Format::Jsonl => records(&names, RecordFormat::Jsonl, params),
             Format::Csv => records(&names, RecordFormat::Csv, params),
+            Format::Model if !names.contains(&"config.json") => {
+                Err(Wrong::format(&names, params, "no config.json, which a model has"))
+            }
+            Format::Adapter if !names.contains(&"adapter_config.json") => {
+                Err(Wrong::format(&names, params, "no adapter_config.json, which an adapter has"))
+            }
             Format::Model => Ok(Self::Model),
             Format::Adapter => Ok(Self::Adapter),
             Format::Files => Ok(Self::Files),
@@ -129,6 +148,20 @@ impl Layout {
     }
 }
 
+/// No file is there, or none that the patterns let through.
+fn nothing(params: &Params) -> Wrong {
+    let wrong = Wrong::new(format!("there are no files in `{}`", params.source));
+    match params.format {
+        _ if !params.include.is_empty() => wrong.help("`include` may be too narrow"),
+        Format::Model | Format::Adapter => Wrong {
+            param: "format",
+            ..Wrong::new(format!("there are no files of a model in `{}`", params.source))
+                .help(format!("a model is made of {}; other files have another `format`", MODEL_FILES.join(", ")))
+        },
+        _ => wrong,
+    }
+}
+
 fn guess(names: &[&str], params: &Params) -> Result<Layout, Wrong> {
     let tables: Vec<_> = names.iter().filter_map(|name| Some((*name, RecordFormat::of(name)?))).collect();
     if names.contains(&"config.json") && names.iter().any(|name| name.ends_with(".safetensors")) {
@@ -142,14 +175,22 @@ fn guess(names: &[&str], params: &Params) -> Result<Layout, Wrong> {
     } else if names.iter().any(|name| has_image_extension(name)) {
         images(names, params)
     } else {
-        Err(Wrong::new(format!("cannot tell what `{}` is: {}", params.source, some_names(names)))
-            .help("say it with `format`: images, jsonl, csv, model, adapter or files"))
+        Err(unclear(names, &tables, params))
+    }
+}
+
+/// Why files are nothing in particular.
+fn unclear(names: &[&str], tables: &[(&str, RecordFormat)], params: &Params) -> Wrong {
+    let wrong = Wrong::new(format!("cannot tell what `{}` is: {}", params.source, some_names(names)));
+    match tables {
+        [(first, _), _, ..] => wrong.help(format!("there are several files of records: choose one with `include = [\"{first}\"]`, or take all as `format = \"files\"`")),
+        _ => wrong.help("say it with `format`: images, jsonl, csv, model, adapter or files"),
     }
 }
 
 fn images(names: &[&str], params: &Params) -> Result<Layout, Wrong> {
     if !names.iter().any(|name| has_image_extension(name)) {
-        return Err(Wrong::new(format!("there are no images in `{}`: {}", params.source, some_names(names))));
+        return Err(Wrong::format(names, params, "no images"));
     }
     let is_metadata = |name: &&&str| METADATA.contains(&name.rsplit('/').next().unwrap_or(name));
     let metadata: Vec<String> = names.iter().filter(is_metadata).map(|name| (*name).to_owned()).collect();
@@ -166,19 +207,21 @@ fn images(names: &[&str], params: &Params) -> Result<Layout, Wrong> {
 fn records(names: &[&str], format: RecordFormat, params: &Params) -> Result<Layout, Wrong> {
     let plain: Vec<&str> = names.iter().copied().filter(|name| !has_image_extension(name)).collect();
     let matching: Vec<&str> = match plain[..] {
-        [only] => vec![only],
+        // The ending may be any, but not that of another format.
+        [only] if RecordFormat::of(only).is_none_or(|found| found == format) => vec![only],
         _ => plain.iter().copied().filter(|name| RecordFormat::of(name) == Some(format)).collect(),
     };
     match matching[..] {
         [file] => Ok(Layout::Records { file: file.to_owned(), format }),
-        [] => Err(Wrong::new(format!("there is no such file in `{}`: {}", params.source, some_names(names)))),
-        _ => Err(Wrong::new(format!(
-            "there are {} such files in `{}`: {}",
+        [] => Err(Wrong::format(names, params, &format!("no {} file", params.format.name()))),
+        [first, ..] => Err(Wrong::new(format!(
+            "there are {} {} files in `{}`, and a dataset is made of one: {}",
             matching.len(),
+            params.format.name(),
             params.source,
             some_names(&matching)
         ))
-        .help("choose one with `include`, or name the file itself as `source`")),
+        .help(format!("name the file itself as `source`, or choose it: `include = [\"{first}\"]`"))),
     }
 }
 

@@ -95,6 +95,12 @@ impl Address {
         self.0.starts_with("https://") || self.is_loopback()
     }
 
+    /// The host, with its port where one is given.
+    pub fn host(&self) -> String {
+        let uri: Option<ureq::http::Uri> = self.0.parse().ok();
+        uri.as_ref().and_then(ureq::http::Uri::authority).map(ToString::to_string).unwrap_or_default()
+    }
+
     /// Whether the host is this machine.
     pub fn is_loopback(&self) -> bool {
         let uri: Option<ureq::http::Uri> = self.0.parse().ok();

@@ -26,9 +26,9 @@ pub struct Problem {
     /// What it is about.
     pub subject: Subject,
     /// What to point at where the file does not mention the subject, because it was left to its default.
-    pub otherwise: Option<Subject>,
+    pub otherwise: Option<Box<Subject>>,
     /// Where in the subject's text, which is this, in bytes.
-    pub within: Option<(String, Range<usize>)>,
+    pub within: Option<Box<(String, Range<usize>)>>,
     /// The column that the input lacks, where that is what is wrong.
     pub missing: Option<String>,
     /// What is wrong.
@@ -78,7 +78,7 @@ impl Problem {
     #[must_use]
     pub fn expression(parameter: &str, source: &str, mistake: Mistake) -> Self {
         let Mistake { at, message, help } = mistake;
-        Self { within: Some((source.to_owned(), at)), help, ..Self::param(parameter, message) }
+        Self { within: Some(Box::new((source.to_owned(), at))), help, ..Self::param(parameter, message) }
     }
 
     /// Adds what was expected or what to do.

@@ -206,7 +206,7 @@ impl Declare<'_> {
             Some(found) if types.contains(&found) => Ok(found),
             _ => {
                 let problem = Problem::missing_column(Subject::Param(param.to_owned()), column, types, schema);
-                Err(Problem { otherwise: Some(Subject::Input(port.to_owned())), ..problem })
+                Err(Problem { otherwise: Some(Box::new(Subject::Input(port.to_owned()))), ..problem })
             }
         }
     }

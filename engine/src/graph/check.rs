@@ -86,9 +86,10 @@ pub(super) struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     pub(super) fn complain(&mut self, step: &StepSpec, problem: Problem) {
-        let subject = problem.otherwise.filter(|_| !step.mentions(&problem.subject)).unwrap_or(problem.subject);
+        let subject =
+            problem.otherwise.filter(|_| !step.mentions(&problem.subject)).map_or(problem.subject, |other| *other);
         let mut span = step.span_of(&subject);
-        if let Some((text, part)) = &problem.within {
+        if let Some((text, part)) = problem.within.as_deref() {
             span = self.spec.text.inside(&span, text, part);
         }
         let elsewhere = problem.missing.as_deref().and_then(|column| self.elsewhere(step, column));

@@ -140,7 +140,8 @@ struct AskSink<'a> {
 
 impl Sink for AskSink<'_> {
     fn progress(&self, done: u64, total: u64, note: &str) {
-        self.context.events.tell(&Event::Progress { step: self.step.to_owned(), done, total, note: note.to_owned() });
+        let (step, note) = (self.step.to_owned(), note.to_owned());
+        self.context.events.tell(&Event::Progress { step, done, total, remembered: 0, note });
     }
 
     fn log(&self, level: Level, message: &str) {

@@ -311,7 +311,7 @@ impl Writer<'_> {
 
     fn resize(&self, wire: &Wire, image: &str) -> (String, Vec<Wire>) {
         let (fit, format) = [("pad", "png"), ("crop", "jpeg"), ("stretch", "png")][usize::from(self.node.variant) % 3];
-        let output = if self.node.variant % 2 == 0 { image } else { "thumb" };
+        let output = if self.node.variant.is_multiple_of(2) { image } else { "thumb" };
         let text = format!(
             "{}{}size = {}\nimage = \"{image}\"\noutput = \"{output}\"\nfit = \"{fit}\"\nformat = \"{format}\"\n",
             self.head("resize", "images", wire),
@@ -337,7 +337,7 @@ impl Writer<'_> {
     fn split(&self, wire: &Wire) -> (String, Vec<Wire>) {
         let variant = self.node.variant;
         let method = ["rank", "threshold"][usize::from(variant) % 2];
-        let parts = if variant % 3 == 0 { "{ a = 0.3, b = 0.3, c = 0.4 }" } else { "{ a = 0.5, b = 0.5 }" };
+        let parts = if variant.is_multiple_of(3) { "{ a = 0.3, b = 0.3, c = 0.4 }" } else { "{ a = 0.5, b = 0.5 }" };
         let mut text = self.head("split", "rows", wire) + &format!("parts = {parts}\nmethod = \"{method}\"\n");
         if let (Some(group), true) = (self.column(wire, &["text", "int", "image"]), variant > 5) {
             let _ = writeln!(text, "group = \"{group}\"");
@@ -384,7 +384,8 @@ impl Writer<'_> {
         let reads = self.column(wire, &["text", "int"]).map(|name| format!("\"{name}\"")).unwrap_or_default();
         let length = "echo \"{\\\"length\\\": $(printf %s \"$l\" | wc -c)}\"";
         let choosy = "case \"$l\" in *7*) echo '{\"drop\": \"seven\"}';; *9*) echo '{\"fail\": \"nine\"}';; *)";
-        let answer = if self.node.variant % 2 == 0 { format!("{choosy} {length};; esac") } else { length.to_owned() };
+        let answer =
+            if self.node.variant.is_multiple_of(2) { format!("{choosy} {length};; esac") } else { length.to_owned() };
         let text = self.head("map", "rows", wire)
             + &format!(
                 "reads = [{reads}]\nwrites = {{ length = \"int\" }}\nprograms = 1\n\
@@ -400,7 +401,7 @@ impl Writer<'_> {
         let mut columns = wire.columns.clone();
         columns.retain(|_, column_type| *column_type != "image");
         let declared: Vec<String> = columns.iter().map(|(name, t)| format!("{name} = \"{t}\"")).collect();
-        let more = if self.node.variant % 3 == 0 { "; echo torn" } else { "" };
+        let more = if self.node.variant.is_multiple_of(3) { "; echo torn" } else { "" };
         let text = self.head("command", "rows", wire)
             + &format!(
                 "outputs = {{ made = \"dataset\" }}\ncolumns = {{ made = {{ {} }} }}\n\
@@ -419,7 +420,7 @@ impl Writer<'_> {
             return format!("\"{all}\"");
         }
         let names: BTreeSet<&str> = taken.iter().map(|at| wire(at).from.as_str()).collect();
-        if self.node.variant % 2 == 0 {
+        if self.node.variant.is_multiple_of(2) {
             let labelled: Vec<String> =
                 names.iter().enumerate().map(|(at, name)| format!("l{at} = \"{name}\"")).collect();
             return format!("{{ {} }}", labelled.join(", "));

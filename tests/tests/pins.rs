@@ -135,6 +135,24 @@ fn a_lock_without_a_pin_holds_no_run() {
 }
 
 #[test]
+fn what_is_set_for_one_run_is_pinned_for_that_run_alone() {
+    let server = Server::new("id,n\na,1\n");
+    let project = project(&server);
+    let spec = std::fs::read_to_string(project.path("p.toml")).unwrap();
+    let spec = spec.replace(&format!("source = \"{}\"", server.address), "source = \"${source}\"");
+    project.write("p.toml", spec + &format!("\n[params]\nsource = \"{}\"\n", server.address));
+    let other = format!("source={}?version=2", server.address);
+    for asked in 1..=2 {
+        let _ = project.run(&["p.toml", "--set", &other]);
+        assert_eq!((server.asked(), project.path("p.lock").exists()), (asked, false));
+    }
+    let _ = project.run(&["p.toml"]);
+    let pinned = lock(&project);
+    let _ = project.run(&["p.toml", "--set", &other]);
+    assert_eq!((lock(&project), server.asked()), (pinned, 4), "the lock is of another address");
+}
+
+#[test]
 fn a_pin_is_kept_though_the_run_fails() {
     let server = Server::new("id,n\na,1\n");
     let project = project(&server);

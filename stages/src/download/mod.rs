@@ -10,6 +10,8 @@ mod http;
 mod hub;
 mod layout;
 mod local;
+#[cfg(test)]
+mod pin_tests;
 mod remote;
 #[cfg(test)]
 mod remote_tests;

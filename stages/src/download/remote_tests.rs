@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pipe_engine::source::Secret;
-use pipe_engine::stage::Moving;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -19,42 +18,42 @@ use crate::testing::Quiet;
 
 /// A request as the server saw it.
 #[derive(Clone, Debug, Default)]
-struct Request {
-    path: String,
-    headers: BTreeMap<String, String>,
+pub struct Request {
+    pub path: String,
+    pub headers: BTreeMap<String, String>,
 }
 
 /// What the server answers.
 #[derive(Default)]
-struct Reply {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
     /// Break the connection after so many bytes of the body.
-    cut: Option<usize>,
+    pub cut: Option<usize>,
     /// Do not say how long the body is.
-    endless: bool,
+    pub endless: bool,
 }
 
 impl Reply {
-    fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, body: body.into(), ..Self::default() }
     }
 
-    fn with(mut self, header: &'static str, value: impl Into<String>) -> Self {
+    pub fn with(mut self, header: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((header, value.into()));
         self
     }
 }
 
-struct Server {
-    origin: String,
+pub struct Server {
+    pub origin: String,
     seen: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
     /// A server that answers each request, counted from 0, by `answer`; it ends with the test's process.
-    fn new(answer: impl Fn(usize, &Request) -> Reply + Send + 'static) -> Self {
+    pub fn new(answer: impl Fn(usize, &Request) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -71,7 +70,7 @@ impl Server {
         Self { origin, seen }
     }
 
-    fn seen(&self) -> Vec<Request> {
+    pub fn seen(&self) -> Vec<Request> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -101,7 +100,7 @@ fn send(stream: &mut TcpStream, reply: &Reply) {
 }
 
 /// The answer of a server that knows ranges.
-fn ranged(request: &Request, content: &[u8]) -> Reply {
+pub fn ranged(request: &Request, content: &[u8]) -> Reply {
     let start =
         request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     match start {
@@ -115,7 +114,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
@@ -215,10 +214,10 @@ fn the_token_stays_with_its_host() {
     assert!(!other.seen()[0].headers.contains_key("authorization"));
 }
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A Hub with one repository, `org/tiny`.
-fn hub(files: &'static [(&'static str, &'static [u8])], corrupt: &'static str) -> Server {
+pub fn hub(files: &'static [(&'static str, &'static [u8])], corrupt: &'static str) -> Server {
     Server::new(move |_, request| {
         if request.path == "/api/models/org/tiny/revision/refs%2Fpr%2F7" {
             return Reply::new(200, json!({ "id": "org/tiny", "sha": COMMIT }).to_string());
@@ -250,7 +249,7 @@ fn entry((_, (name, content)): (usize, &(&str, &[u8]))) -> Value {
     json!({ "type": "file", "path": name, "size": content.len(), "oid": git_blob(content) })
 }
 
-const TINY: &[(&str, &[u8])] = &[
+pub const TINY: &[(&str, &[u8])] = &[
     ("config.json", br#"{"model_type": "opt"}"#),
     ("model.safetensors", b"weights"),
     ("pytorch_model.bin", b"pickle"),
@@ -258,7 +257,7 @@ const TINY: &[(&str, &[u8])] = &[
     (".gitattributes", b""),
 ];
 
-fn hub_scene(server: &Server) -> Scene {
+pub fn hub_scene(server: &Server) -> Scene {
     let mut scene = Scene::new(&[]);
     scene.credentials.0.insert("HF_ENDPOINT".into(), Secret::new(format!("{}/", server.origin)));
     scene.credentials.0.insert("HF_TOKEN".into(), Secret::new("SECRET"));
@@ -406,71 +405,6 @@ fn hostile_archives_are_refused() {
     assert!(refused("a.zip", b"PK nonsense".to_vec(), 9).contains("it is damaged"));
     let whole = gzipped(&tarred(&[("x", FILE, b"some content")]));
     assert!(refused("a.tgz", whole[..whole.len() / 2].to_vec(), 99).contains("it is damaged"));
-}
-
-#[test]
-fn a_branch_is_asked_for_its_commit_once() {
-    let server = hub(TINY, "");
-    let mut scene = hub_scene(&server);
-    let params = json!({ "source": "hf://org/tiny@refs/pr/7" });
-    let planned = scene.resolve(&params).unwrap();
-    let moving = |is_pinned| Some(Moving { source: "hf://org/tiny@refs/pr/7".into(), is_pinned });
-    assert_eq!((planned.pin.as_str(), planned.moving), ("model", moving(false)));
-    assert_eq!((scene.declare(&params).unwrap().outputs[0].kind.as_str(), server.seen().len()), ("model/1", 0));
-    let asked = scene.ask(&params).unwrap();
-    assert_eq!((asked.pin.clone(), asked.moving), (format!("hf://org/tiny@{COMMIT} model"), moving(true)));
-    assert_eq!(server.seen().len(), 1);
-    scene.pins.insert("hf://org/tiny@refs/pr/7".into(), asked.pin.clone());
-    assert_eq!(scene.resolve(&params).unwrap().pin, asked.pin);
-    assert_eq!(scene.ask(&params).unwrap().pin, asked.pin);
-    assert_eq!(server.seen().len(), 1, "what is pinned is not asked for");
-    assert_eq!(scene.run(&params).unwrap().files["model.safetensors"], b"weights");
-}
-
-#[test]
-fn an_address_is_pinned_to_the_file_it_gave() {
-    let server =
-        Server::new(|count, request| ranged(request, if count == 0 { b"id,n\na,1\n" } else { b"id,n\nb,2\n" }));
-    let mut scene = Scene::new(&[]);
-    let source = format!("{}/x.csv?key=SECRET", server.origin);
-    let params = json!({ "source": source, "id": "id", "columns": { "n": "int" } });
-    let asked = scene.ask(&params).unwrap();
-    assert_eq!(asked.pin, format!("sha256:{} x.csv csv", sha256(b"id,n\na,1\n")));
-    let place = asked.moving.clone().unwrap().source;
-    assert!(place.starts_with(&format!("{}/x.csv?", server.origin)) && !place.contains("SECRET"), "{place}");
-    assert_eq!(scene.execute(&params, &asked).unwrap().ids(), ["a"]);
-    assert_eq!(server.seen().len(), 1, "what was fetched to be asked is not fetched again");
-    scene.pins.insert(place, asked.pin);
-    let failure = scene.run(&params).err().unwrap();
-    assert!(failure.message.contains("has SHA-256") && failure.help.unwrap().contains("--refresh"));
-}
-
-#[test]
-fn what_is_not_known_yet_is_never_pieced_together() {
-    let server = Server::new(|count, request| match (request.path.as_str(), count) {
-        ("/endless.csv", _) => Reply { endless: true, ..Reply::new(200, "id\n") },
-        (_, 0) => Reply { cut: Some(3), ..ranged(request, b"id\nold\n") },
-        _ => ranged(request, b"id\nnew\n"),
-    });
-    let scene = Scene::new(&[]);
-    let ask = |name: &str| {
-        scene.ask(&json!({ "source": format!("{}/{name}", server.origin), "id": "id", "columns": { "n": "int" } }))
-    };
-    assert_eq!(ask("rows.csv").unwrap().pin, format!("sha256:{} rows.csv csv", sha256(b"id\nnew\n")));
-    assert!(server.seen().iter().all(|request| !request.headers.contains_key("range")));
-    assert!(ask("endless.csv").unwrap_err().message.ends_with("the server does not say where the file ends"));
-}
-
-#[test]
-fn a_pin_that_is_none_is_a_mistake() {
-    let mut scene = Scene::new(&[]);
-    for (source, pin) in
-        [("hf://org/tiny@main", "hf://org/tiny@dev model"), ("https://h.example/x.csv", "sha256:12 x.csv csv")]
-    {
-        scene.pins.insert(source.into(), pin.into());
-        let wrong = scene.problem(&json!({ "source": source, "columns": { "n": "int" }, "format": "csv" }));
-        assert!(wrong.contains("which is no state of it"), "{wrong}");
-    }
 }
 
 #[test]

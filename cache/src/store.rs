@@ -554,7 +554,7 @@ fn prepare(root: &Path) -> Result<(), StoreError> {
             return Err(StoreError::Format { path: root.to_owned(), found, wanted: FORMAT });
         }
         Err(_) => {
-            fs::create_dir_all(root).context("create", root)?;
+            directory::make(root)?;
             true
         }
     };

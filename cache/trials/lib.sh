@@ -7,7 +7,7 @@ PIPE=$(realpath "$PIPE")
 DIR=$(mktemp -d "${TRIAL_DIR:-/var/tmp}/pipe-trial.XXXXXX")
 DISK=$DIR/disk
 mkdir "$DISK"
-trap 'umount "$DISK" 2>/dev/null; rm -rf "$DIR"' EXIT
+trap 'umount "$DISK" 2>/dev/null || umount -l "$DISK" 2>/dev/null; rm -rf "$DIR"' EXIT
 
 skip() {
     echo "skipped: $1; this needs root and loop devices"
@@ -45,7 +45,7 @@ keep = "n % 3 > 0"'
         while [ "$n" -le "$2" ]; do
             echo "[steps.made$n]
 stage = \"command\"
-run = [\"sh\", \"-c\", \"\"\"for i in 1 2 3 4 5 6 7 8; do echo $n \$i > {out}/made/\$i; done; head -c 1500000 /dev/zero | tr '\\\\\\\\000' $((n % 10)) > {out}/made/large; sleep 0.05\"\"\"]
+run = [\"sh\", \"-c\", \"\"\"set -e; for i in 1 2 3 4 5 6 7 8; do echo $n \$i > {out}/made/\$i; done; head -c 1500000 /dev/zero | tr '\\\\\\\\000' $((n % 10)) > {out}/made/large; sleep 0.05\"\"\"]
 outputs = { made = \"files\" }"
             [ "$n" -eq 1 ] || echo "inputs = { from = \"made$((n - 1)).made\" }"
             n=$((n + 1))

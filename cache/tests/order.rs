@@ -1,7 +1,11 @@
 //! What a power cut could leave, as far as the order of system calls tells: nothing is named before it is durable. And a kill at any
 //! of those calls. Both need `strace`, and say so where there is none.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails, and says if it is left out")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says if it is left out"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -257,6 +257,19 @@ fn what_may_pass_is_tried_again() {
     assert_eq!(ran.failed()["b"], (FailureClass::Input, "as asked"), "which would fail again");
 }
 
+/// Nothing is lost after all, so what the step needed lies elsewhere now; once, or it would never end.
+#[test]
+fn a_step_whose_input_moved_is_tried_once_more() {
+    for (mood, tries, executed) in [("moved", 2, vec!["a", "b"]), ("gone", 2, vec!["a"])] {
+        TRIES.store(0, Ordering::SeqCst);
+        let spec = format!(
+            "name = \"toy\"\n[steps.a]\nstage = \"say\"\n[steps.b]\nstage = \"say\"\nmood = \"{mood}\"\ninputs = {{ before = \"a\" }}\n"
+        );
+        let ran = Toy::new().run(&spec);
+        assert_eq!((ran.executed(), TRIES.load(Ordering::SeqCst)), (executed, tries));
+    }
+}
+
 #[test]
 fn a_step_that_takes_too_long_is_ended() {
     let started = Instant::now();

@@ -433,6 +433,8 @@ fn a_damaged_object_is_made_again() {
     for entry in fs::read_dir(toy.dir.path().join("store/packs")).unwrap().flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "pack") {
             let len = fs::metadata(entry.path()).unwrap().len();
+            // Packs are read-only.
+            fs::remove_file(entry.path()).unwrap();
             fs::write(entry.path(), vec![0; usize::try_from(len).unwrap()]).unwrap();
         }
     }

@@ -49,11 +49,15 @@ enum Mood {
     Good,
     /// Fails twice in a way that may pass.
     Flaky,
+    /// Misses an input the first time, as when it was moved while it was read.
+    Moved,
+    /// Misses an input every time.
+    Gone,
     Bad,
     Slow,
 }
 
-/// Attempts of flaky steps.
+/// Attempts of flaky and moved steps.
 pub static TRIES: AtomicU32 = AtomicU32::new(0);
 
 pub const SAY: Stage = Stage {
@@ -73,6 +77,11 @@ fn say(context: &StepContext<'_>) -> Result<(), Failure> {
     let params: SayParams = context.params()?;
     match params.mood {
         Mood::Flaky if TRIES.fetch_add(1, Ordering::SeqCst) % 3 != 2 => return Err(Failure::transient("no luck")),
+        Mood::Moved if TRIES.fetch_add(1, Ordering::SeqCst) == 0 => return Err(lost()),
+        Mood::Gone => {
+            TRIES.fetch_add(1, Ordering::SeqCst);
+            return Err(lost());
+        }
         Mood::Bad => return Err(Failure::input("as asked")),
         Mood::Slow => {
             while !context.sink.cancelled() {
@@ -83,6 +92,10 @@ fn say(context: &StepContext<'_>) -> Result<(), Failure> {
         _ => {}
     }
     write(context, "said", "said.txt", &format!("{} {}", params.text, params.seed))
+}
+
+fn lost() -> Failure {
+    Failure::new(FailureClass::Lost, "an object is gone")
 }
 
 fn write(context: &StepContext<'_>, port: &str, name: &str, content: &str) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ PIPE=$(realpath "$PIPE")
 DIR=$(mktemp -d "${TRIAL_DIR:-/var/tmp}/pipe-trial.XXXXXX")
 DISK=$DIR/disk
 mkdir "$DISK"
-trap 'umount "$DISK" 2>/dev/null || umount -l "$DISK" 2>/dev/null; rm -rf "$DIR"' EXIT
+trap 'umount "$DISK" 2>/dev/null || umount -l "$DISK" 2>/dev/null || true; rm -rf "$DIR"' EXIT
 
 skip() {
     echo "skipped: $1; this needs root and loop devices"

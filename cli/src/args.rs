@@ -255,12 +255,13 @@ pub enum GraphFormat {
 }
 
 impl GraphFormat {
-    /// The format that the name of a file asks for.
-    pub fn of(file: Option<&Path>) -> Self {
+    /// The format that the name of a file asks for; `None` where it asks for one that cannot be drawn.
+    pub fn of(file: Option<&Path>) -> Option<Self> {
         match file.and_then(Path::extension).and_then(|extension| extension.to_str()) {
-            Some("svg") => Self::Svg,
-            Some("mmd" | "mermaid") => Self::Mermaid,
-            _ => Self::Dot,
+            Some("svg") => Some(Self::Svg),
+            Some("mmd" | "mermaid") => Some(Self::Mermaid),
+            None | Some("dot" | "gv") => Some(Self::Dot),
+            Some(_) => None,
         }
     }
 }

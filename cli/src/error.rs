@@ -1,8 +1,10 @@
 //! Everything that ends a command early, with its exit code and the way it is shown.
 
+use std::path::Path;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use pipe_engine::lock::LockError;
-use pipe_engine::problem::{Failure, FailureClass};
+use pipe_engine::problem::{Failure, FailureClass, nearest};
 use pipe_engine::spec::{Diagnostic, SpecError};
 
 use crate::exit;
@@ -68,7 +70,9 @@ impl CliError {
                 texts.join("\n\n")
             }
             Self::Spec(SpecError::Override { message, help }) => plain(message, help.as_deref()),
-            Self::Spec(error) => plain(&error.to_string(), None),
+            Self::Spec(error @ SpecError::Unreadable { path, .. }) => {
+                plain(&error.to_string(), other_pipelines(path).as_deref())
+            }
             Self::Lock(error) => plain(&error.to_string(), Some(error.help())),
             Self::Store(message) => plain(message, None),
             Self::Failure(failure) => plain(&failure.to_string(), failure.help.as_deref()),
@@ -83,11 +87,32 @@ impl CliError {
                 vec![serde_json::json!({ "message": message, "help": help })]
             }
             Self::Failure(failure) => vec![serde_json::json!({ "message": failure.to_string(), "help": failure.help })],
-            Self::Spec(error) => vec![serde_json::json!({ "message": error.to_string() })],
+            Self::Spec(error @ SpecError::Unreadable { path, .. }) => {
+                vec![serde_json::json!({ "message": error.to_string(), "help": other_pipelines(path) })]
+            }
             Self::Lock(error) => vec![serde_json::json!({ "message": error.to_string(), "help": error.help() })],
             Self::Store(message) => vec![serde_json::json!({ "message": message })],
         };
         serde_json::json!({ "error": { "code": self.code(), "problems": problems } })
+    }
+}
+
+/// The pipelines that lie where one was sought.
+fn other_pipelines(sought: &Path) -> Option<String> {
+    let folder = if sought.is_dir() { sought } else { sought.parent()? };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let files = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| folder.join(entry.file_name()));
+    let mut names: Vec<String> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .map(|path| path.strip_prefix("./").unwrap_or(&path).display().to_string())
+        .collect();
+    names.sort();
+    if let Some(near) = nearest(&sought.display().to_string(), names.iter().map(String::as_str)) {
+        return Some(format!("did you mean {near}?"));
+    }
+    match names.as_slice() {
+        [] => Some("`pipe new DIRECTORY` writes a pipeline to begin with".to_owned()),
+        names => Some(format!("name the file of a pipeline: there is {}", names[..names.len().min(5)].join(", "))),
     }
 }
 

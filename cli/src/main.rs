@@ -27,7 +27,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    interruptible();
+    if matches!(cli.command, Command::Run(_) | Command::Verify(_) | Command::Export(_)) {
+        interruptible();
+    }
     // This very file, also where it has been replaced meanwhile.
     guard_with("/proc/self/exe".into(), "guard");
     let result = match &cli.command {
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
     ExitCode::from(if code == exit::DONE && text::is_lost() { exit::FAILED } else { code })
 }
 
-/// The first interruption ends the run in order, the second at once.
+/// The first interruption ends the command in order, the second at once. Other commands only look, and end at once.
 fn interruptible() {
     let handler = || {
         if session::CANCEL.swap(true, Ordering::Relaxed) {

@@ -20,17 +20,24 @@ pub enum Subject {
     Input(String),
 }
 
+/// What more is known of a [`Problem`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Where in the subject's text, which is this, in bytes.
+    pub within: Option<(String, Range<usize>)>,
+    /// The column that the input lacks, where that is what is wrong.
+    pub missing: Option<String>,
+}
+
 /// A mistake in a pipeline, found before anything runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// What it is about.
     pub subject: Subject,
     /// What to point at where the file does not mention the subject, because it was left to its default.
-    pub otherwise: Option<Box<Subject>>,
-    /// Where in the subject's text, which is this, in bytes.
-    pub within: Option<Box<(String, Range<usize>)>>,
-    /// The column that the input lacks, where that is what is wrong.
-    pub missing: Option<String>,
+    pub otherwise: Option<Subject>,
+    /// What more is known of it.
+    pub detail: Option<Box<Detail>>,
     /// What is wrong.
     pub message: String,
     /// What was expected, the nearest name, or what to do.
@@ -40,14 +47,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with the step as a whole.
     pub fn step(message: impl Into<String>) -> Self {
-        Self {
-            subject: Subject::Step,
-            otherwise: None,
-            within: None,
-            missing: None,
-            message: message.into(),
-            help: None,
-        }
+        Self { subject: Subject::Step, otherwise: None, detail: None, message: message.into(), help: None }
     }
 
     /// A problem with a parameter.
@@ -55,8 +55,7 @@ impl Problem {
         Self {
             subject: Subject::Param(name.into()),
             otherwise: None,
-            within: None,
-            missing: None,
+            detail: None,
             message: message.into(),
             help: None,
         }
@@ -67,8 +66,7 @@ impl Problem {
         Self {
             subject: Subject::Input(port.into()),
             otherwise: None,
-            within: None,
-            missing: None,
+            detail: None,
             message: message.into(),
             help: None,
         }
@@ -78,7 +76,20 @@ impl Problem {
     #[must_use]
     pub fn expression(parameter: &str, source: &str, mistake: Mistake) -> Self {
         let Mistake { at, message, help } = mistake;
-        Self { within: Some(Box::new((source.to_owned(), at))), help, ..Self::param(parameter, message) }
+        let detail = Detail { within: Some((source.to_owned(), at)), missing: None };
+        Self { detail: Some(Box::new(detail)), help, ..Self::param(parameter, message) }
+    }
+
+    /// Where in the subject's text, if it is about a part of it: the text, and the part in bytes.
+    #[must_use]
+    pub fn within(&self) -> Option<&(String, Range<usize>)> {
+        self.detail.as_ref()?.within.as_ref()
+    }
+
+    /// The column that the input lacks, if that is what is wrong.
+    #[must_use]
+    pub fn missing(&self) -> Option<&str> {
+        self.detail.as_ref()?.missing.as_deref()
     }
 
     /// Adds what was expected or what to do.
@@ -104,7 +115,7 @@ impl Problem {
         let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         let help = Some(format!("{near}the input has columns {schema}"));
         let missing = found.is_none().then(|| column.to_owned());
-        Self { subject, otherwise: None, within: None, missing, message, help }
+        Self { subject, otherwise: None, detail: Some(Box::new(Detail { within: None, missing })), message, help }
     }
 }
 

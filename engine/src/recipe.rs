@@ -105,6 +105,9 @@ fn push_resolution(text: &mut String, resolution: &Resolution) {
         }
         line(text, format_args!("source {} of {} files", fields.digest(), resolution.files.len()));
     }
+    for (name, _) in &resolution.unreadable {
+        line(text, format_args!("unreadable {}", canonical(&name.as_str().into())));
+    }
 }
 
 /// Adds the steps that led here, for a step whose outputs tell of them.

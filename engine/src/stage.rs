@@ -206,7 +206,7 @@ impl Declare<'_> {
             Some(found) if types.contains(&found) => Ok(found),
             _ => {
                 let problem = Problem::missing_column(Subject::Param(param.to_owned()), column, types, schema);
-                Err(Problem { otherwise: Some(Box::new(Subject::Input(port.to_owned()))), ..problem })
+                Err(Problem { otherwise: Some(Subject::Input(port.to_owned())), ..problem })
             }
         }
     }
@@ -353,6 +353,8 @@ pub struct Resolution {
     pub fetched: Option<PathBuf>,
     /// Local files, sorted by name.
     pub files: Vec<SourceFile>,
+    /// Files that are there but cannot be read, sorted by name, each with why; they cost a row each, not the step.
+    pub unreadable: Vec<(String, String)>,
     /// The columns it will yield, where planning can tell.
     pub schema: Option<Schema>,
     /// Things worth saying that stop nothing. In no key.

@@ -98,7 +98,9 @@ fn copy(blob: &Blob, target: &Path) -> Result<(), Failure> {
 struct ImageNames {
     /// Several image columns have a folder each.
     by_column: bool,
+    /// Files and folders, in small letters.
     taken: HashSet<String>,
+    folders: HashSet<String>,
 }
 
 /// Bytes that tell the format of an image.
@@ -110,7 +112,7 @@ const MAX_NAME: usize = 200;
 impl ImageNames {
     fn new(names: &[&str], view: &DatasetView) -> Self {
         let images = names.iter().filter(|name| view.schema.get(name) == Some(ColumnType::Image)).count();
-        Self { by_column: images > 1, taken: HashSet::new() }
+        Self { by_column: images > 1, taken: HashSet::new(), folders: HashSet::new() }
     }
 
     fn path(&mut self, column: &str, id: &str, blob: &Blob) -> Result<String, Failure> {
@@ -125,13 +127,29 @@ impl ImageNames {
         };
         let ending = ending.map_or_else(String::new, |ending| format!(".{ending}"));
         let wished = format!("{folder}{stem}{ending}");
-        // Two ids may differ in what a file system does not tell apart.
-        if self.taken.insert(wished.to_ascii_lowercase()) {
+        if self.take(&wished) {
             return Ok(wished);
         }
+        let ending = extensions.first().map_or_else(String::new, |ending| format!(".{ending}"));
         let unique = format!("{folder}{}{ending}", Digest::of(id.as_bytes()).short());
-        self.taken.insert(unique.clone());
+        self.take(&unique);
         Ok(unique)
+    }
+
+    /// Takes a name, unless it is that of another file or folder in the eyes of a file system that does not tell letters from capitals.
+    fn take(&mut self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        let folders: Vec<&str> = name.match_indices('/').map(|(at, _)| &name[..at]).collect();
+        if self.taken.contains(&name) || self.folders.contains(&name) || folders.iter().any(|f| self.taken.contains(*f))
+        {
+            return false;
+        }
+        for folder in folders {
+            if !self.folders.contains(folder) {
+                self.folders.insert(folder.to_owned());
+            }
+        }
+        self.taken.insert(name)
     }
 }
 
@@ -217,13 +235,36 @@ mod tests {
         let view = dataset(dir.path(), &[], vec![("image", Column::empty(ColumnType::Image))], &[]);
         let mut names = ImageNames::new(&["image"], &view);
         let png = crate::testing::blob(dir.path(), PNG);
-        let ids =
-            ["../b", "/etc/x", "a//b", ".hidden", "a\0b", "c/.", "", &"x".repeat(300), "A.png", "a.png", "a", "a.gif"];
+        let ids = [
+            "../b",
+            "/etc/x",
+            "a//b",
+            ".hidden",
+            "a\0b",
+            "c/.",
+            "",
+            &"x".repeat(300),
+            "A.png",
+            "a.png",
+            "a",
+            "a.gif",
+            "a.png/b",
+            "d/e.png",
+            "D",
+            "d/e.PNG",
+            "É.png",
+            "é.png",
+        ];
         let mut all = HashSet::new();
         for id in ids {
             let name = names.path("image", id, &png).unwrap();
             let inside = name.strip_prefix("images/").unwrap();
             assert!(crate::record_rows::stays_inside(inside) && !inside.starts_with('.') && name.len() < 250, "{name}");
+            assert!(name.to_lowercase().ends_with(".png"), "{id} lost its ending: {name}");
+            assert!(
+                all.iter().all(|other: &String| !other.starts_with(&format!("{}/", name.to_lowercase()))),
+                "{id}: a file as a folder"
+            );
             assert!(all.insert(name.to_lowercase()), "{id} has the name of another");
         }
     }

@@ -125,6 +125,10 @@ mistakes! {
     column_of_another_type: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"texts\" }\nimage = \"caption\"\n\n[steps.thumbnails]";
     expect_compares_number_and_text: "size = \"${size}\"" => "expect = ['rows.failed < 5 && words(\"a\") == \"1\"']\nsize = 8";
     when_compares_number_and_text: "size = \"${size}\"" => "when = 'size == \"8\"'\nsize = 8";
+    format_images_of_a_file_of_records: "[steps.texts]" => "[steps.other]\nstage = \"download\"\nsource = \"texts.jsonl\"\nformat = \"images\"\n\n[steps.texts]";
+    format_records_of_a_folder_of_images: "[steps.texts]" => "[steps.other]\nstage = \"download\"\nsource = \"photos\"\nformat = \"jsonl\"\n\n[steps.texts]";
+    format_csv_of_json_lines: "[steps.texts]" => "[steps.other]\nstage = \"download\"\nsource = \"texts.jsonl\"\nformat = \"csv\"\n\n[steps.texts]";
+    format_model_of_images: "[steps.texts]" => "[steps.other]\nstage = \"download\"\nsource = \"photos\"\nformat = \"model\"\n\n[steps.texts]";
     retries_out_of_range: "size = \"${size}\"" => "retries = 21\nsize = 8";
     timeout_is_no_time: "size = \"${size}\"" => "timeout = \"soon\"\nsize = 8";
     limit_is_no_share: "size = \"${size}\"" => "max_failed_rows = \"1 in 10\"\nsize = 8";

@@ -46,7 +46,8 @@ fn files(template: Template) -> Vec<File> {
 
 /// Writes a new pipeline.
 pub fn new(args: &NewArgs, json: bool) -> Result<u8, CliError> {
-    let name = name_of(&args.name)?;
+    let path = std::path::absolute(&args.name).map_err(|error| Failure::io("find", &args.name, &error))?;
+    let name = name_of(&path)?;
     super::export::make_empty(&args.name)?;
     let readme = format!("`pipe run {name}.toml` makes {}; see the comments in the file.\n", about(args.template));
     let mut written = Vec::new();
@@ -78,7 +79,7 @@ fn name_of(path: &Path) -> Result<&str, SpecError> {
     let name = path.file_name().and_then(|name| name.to_str());
     let plain = |name: &&str| name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c));
     name.filter(plain).ok_or_else(|| SpecError::Override {
-        message: format!("`{}` cannot name a pipeline", path.display()),
+        message: format!("`{}` cannot name a pipeline", path.file_name().unwrap_or_default().display()),
         help: Some("use letters, digits, `_` and `-`".to_owned()),
     })
 }

@@ -116,7 +116,7 @@ fn row_json(columns: &[&str], row: &Row) -> Value {
     for (name, cell) in columns.iter().zip(&row.cells) {
         value[*name] = match cell {
             Cell::Image(blob) => {
-                json!({ "digest": blob.digest, "bytes": blob.len, "path": *blob.path, "offset": blob.offset })
+                json!({ "digest": blob.digest, "bytes": blob.len, "path": std::path::absolute(&*blob.path).unwrap_or_else(|_| blob.path.to_path_buf()), "offset": blob.offset })
             }
             other => crate::formats::json(other),
         };

@@ -7,6 +7,7 @@ mod webdataset;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use pipe_engine::cell::{Cell, ColumnType};
 use pipe_engine::problem::Failure;
@@ -14,16 +15,22 @@ use pipe_engine::step::DatasetView;
 use serde_json::Value;
 
 use crate::args::ExportFormat;
+use crate::session::CANCEL;
 
 /// Writes a dataset below `dir`, which exists and is empty; `name` is what people call it.
 pub fn write(view: &DatasetView, format: ExportFormat, name: &str, dir: &Path) -> Result<(), Failure> {
     match format {
-        ExportFormat::Folder => pipe_stages::layout::export(view, dir),
+        ExportFormat::Folder => pipe_stages::layout::export_dataset(view, None, dir, &mut |_| go_on()),
         ExportFormat::Jsonl => jsonl::write(view, &dir.join("rows.jsonl")),
         ExportFormat::Parquet => parquet::write(view, &mut parquet::one_file(&dir.join("rows.parquet"))),
         ExportFormat::Webdataset => webdataset::write(view, dir),
         ExportFormat::Huggingface => huggingface::write(view, name, dir),
     }
+}
+
+/// An interrupted export ends after the rows it is at.
+fn go_on() -> Result<(), Failure> {
+    if CANCEL.load(Ordering::Relaxed) { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
 /// A cell as JSON; an image as its digest.
@@ -151,6 +158,24 @@ mod tests {
         let names: Vec<String> =
             archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
         assert_eq!(names, ["a_one_png.png", "a_one_png.json", "b.json", "c.json"]);
+    }
+
+    #[test]
+    fn samples_of_like_ids_have_keys_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let schema = Schema([("n".to_owned(), ColumnType::Int)].into());
+        let ids = ["A.png", "a.png", "a/b", "a_b", "a:b", ""];
+        let mut rows = ids.iter().map(|id| Ok(Row { id: (*id).to_owned(), cells: vec![Cell::Int(1)] }));
+        let built = pipe_engine::build::build(&store, &schema, &mut rows).unwrap();
+        let view = pipe_engine::dataset::view(&store, &built.manifest, None).unwrap();
+        write(&view, ExportFormat::Webdataset, "rows", dir.path()).unwrap();
+        let file = std::fs::File::open(dir.path().join("rows-000000.tar")).unwrap();
+        let mut names = std::collections::HashSet::new();
+        for entry in tar::Archive::new(file).entries().unwrap() {
+            names.insert(entry.unwrap().path().unwrap().to_str().unwrap().to_lowercase());
+        }
+        assert_eq!(names.len(), ids.len(), "{names:?}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use pipe_engine::step::DatasetView;
 use pipe_stages::image_file;
 use serde_json::{Value, json};
 
-use super::image_columns;
+use super::{go_on, image_columns};
 
 /// Rows of a row group; fewer where they hold images, which readers take in one piece.
 const ROWS: usize = 4096;
@@ -53,6 +53,7 @@ pub fn write(view: &DatasetView, target: &mut dyn Target) -> std::result::Result
     let mut path = target.next();
     let mut file = open(view, &path)?;
     for rows in view.chunks(&columns) {
+        go_on()?;
         for group in rows?.chunks(most) {
             if file.bytes_written() as u64 >= target.most() {
                 close(file, &path)?;

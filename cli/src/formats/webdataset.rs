@@ -10,7 +10,7 @@ use pipe_engine::step::DatasetView;
 use pipe_stages::image_file;
 use serde_json::{Map, Value};
 
-use super::{Out, image_columns, json};
+use super::{Out, go_on, image_columns, json};
 
 /// Bytes after which the next shard begins.
 const SHARD: u64 = 1_000_000_000;
@@ -22,6 +22,7 @@ pub fn write(view: &DatasetView, dir: &Path) -> Result<(), Failure> {
     let mut shards = Shards { view, dir, count: 0, bytes: 0, open: None, keys: HashSet::new() };
     let columns: Vec<&str> = view.schema.names().collect();
     for rows in view.chunks(&columns) {
+        go_on()?;
         for row in rows? {
             shards.sample(&row, &columns)?;
         }
@@ -65,11 +66,12 @@ impl Shards<'_> {
     /// What names a sample: the id without what has a meaning there. Readers cut names at the first dot.
     fn key(&mut self, id: &str) -> String {
         let wished = plain(id);
-        if !wished.is_empty() && wished.len() < 80 && self.keys.insert(wished.clone()) {
+        // Many file systems do not tell letters from capitals.
+        if !wished.is_empty() && wished.len() < 80 && self.keys.insert(wished.to_lowercase()) {
             return wished;
         }
         let unique = format!("{}-{}", wished.chars().take(40).collect::<String>(), Digest::of(id.as_bytes()).short());
-        self.keys.insert(unique.clone());
+        self.keys.insert(unique.to_lowercase());
         unique
     }
 

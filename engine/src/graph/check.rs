@@ -86,13 +86,14 @@ pub(super) struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     pub(super) fn complain(&mut self, step: &StepSpec, problem: Problem) {
-        let subject =
-            problem.otherwise.filter(|_| !step.mentions(&problem.subject)).map_or(problem.subject, |other| *other);
-        let mut span = step.span_of(&subject);
-        if let Some((text, part)) = problem.within.as_deref() {
-            span = self.spec.text.inside(&span, text, part);
-        }
-        let elsewhere = problem.missing.as_deref().and_then(|column| self.elsewhere(step, column));
+        let elsewhere = problem.missing().and_then(|column| self.elsewhere(step, column));
+        let subject = match &problem.otherwise {
+            Some(otherwise) if !step.mentions(&problem.subject) => otherwise,
+            _ => &problem.subject,
+        };
+        let span = step.span_of(subject);
+        let span =
+            problem.within().map_or_else(|| span.clone(), |(text, part)| self.spec.text.inside(&span, text, part));
         let help = [problem.help, elsewhere].into_iter().flatten().reduce(|help, more| format!("{help}; {more}"));
         self.wrong.push(self.spec.text.diagnostic(&span, problem.message).help(help));
     }

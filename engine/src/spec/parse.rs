@@ -227,11 +227,19 @@ fn set_param(params: &mut Map<String, Value>, name: &str, text: &str) -> Result<
         // A text parameter takes `--set name=7` as text.
         Ok(value) if value.is_string() || !current.is_string() => value,
         Err(why) if !current.is_string() => {
-            let message = format!("`--set {name}={text}` is not TOML: {why}");
-            let help = match current {
-                Value::Array(_) | Value::Object(_) => format!("`{name}` is a {kind} in [params]"),
-                _ => format!(
-                    "`{name}` is a {kind} in [params]: write `--set {name}={current}`, or a text in quotes: `--set '{name}=\"a\"'`"
+            let given = if text.is_empty() {
+                "nothing stands after `=`".to_owned()
+            } else {
+                format!("`{text}` is no such value")
+            };
+            let (message, help) = match current {
+                Value::Array(_) | Value::Object(_) => (
+                    format!("`--set {name}={text}` is not TOML: {why}"),
+                    format!("`{name}` is of type {kind} in [params]"),
+                ),
+                _ => (
+                    format!("`--set {name}={text}`: `{name}` is of type {kind} in [params], and {given}"),
+                    format!("write `--set {name}={current}`, or a text in quotes: `--set '{name}=\"a\"'`"),
                 ),
             };
             return Err(SpecError::Override { message, help: Some(help) });

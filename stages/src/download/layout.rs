@@ -52,7 +52,10 @@ impl Wrong {
     /// Files that are not of the format that was asked for, and the one they may be of.
     fn format(names: &[&str], params: &Params, lacks: &str) -> Self {
         let asked = params.format.name();
-        let message = format!("`format` is {asked}, but `{}` holds {lacks}: {}", params.source, some_names(names));
+        let file_itself = names.iter().any(|name| params.source.ends_with(name));
+        let found =
+            if file_itself { "is no such file".to_owned() } else { format!("holds {lacks}: {}", some_names(names)) };
+        let message = format!("`format` is {asked}, but `{}` {found}", params.source);
         let found = guess(names, params).ok().map(|layout| layout.format()).filter(|found| *found != params.format);
         let help = match found {
             Some(found) => format!("write `format = \"{}\"`, or leave it out", found.name()),
@@ -135,6 +138,15 @@ impl Layout {
                 .collect(),
             Self::Records { file, format } => vec![(file.as_str(), *format)],
             Self::Model | Self::Adapter | Self::Files => Vec::new(),
+        }
+    }
+
+    /// Whether the file is an image of a row.
+    pub fn is_image(&self, name: &str) -> bool {
+        match self {
+            Self::Images { metadata } => !metadata.iter().any(|file| file == name),
+            Self::Records { file, .. } => file != name,
+            Self::Model | Self::Adapter | Self::Files => false,
         }
     }
 

@@ -69,17 +69,27 @@ pub fn list(path: &Path, patterns: Option<&GlobSet>) -> Result<Vec<LocalFile>, P
     let visible =
         |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
     for entry in WalkDir::new(path).follow_links(true).into_iter().filter_entry(visible) {
-        let entry = entry.map_err(|error| Problem::param("source", format!("cannot list it: {error}")))?;
-        if entry.file_type().is_file() {
-            let inside = entry.path().strip_prefix(path).unwrap_or(entry.path());
-            let name = inside.to_str().ok_or_else(|| not_text(entry.path()))?.to_owned();
-            if patterns.is_none_or(|patterns| patterns.is_match(&name)) {
-                files.push(LocalFile::new(name, entry.into_path()));
-            }
+        let found = match entry {
+            Ok(entry) if entry.file_type().is_file() => entry.into_path(),
+            Ok(_) => continue,
+            Err(error) => broken_link(&error)
+                .ok_or_else(|| Problem::param("source", format!("cannot list it: {error}")))?
+                .to_owned(),
+        };
+        let inside = found.strip_prefix(path).unwrap_or(&found);
+        let name = inside.to_str().ok_or_else(|| not_text(&found))?.to_owned();
+        if patterns.is_none_or(|patterns| patterns.is_match(&name)) {
+            files.push(LocalFile::new(name, found));
         }
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
+}
+
+/// A link that leads nowhere: a file that cannot be read.
+fn broken_link(error: &walkdir::Error) -> Option<&Path> {
+    let gone = error.io_error().is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound);
+    error.path().filter(|path| gone && path.is_symlink())
 }
 
 fn not_text(path: &Path) -> Problem {
@@ -102,15 +112,49 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
     }
 }
 
+/// Names of files, each with why it cannot be read.
+pub type Unreadable = Vec<(String, String)>;
+
 /// Hashes the files on all cores, reading only those that may have changed since the last look.
 pub fn digests(files: &[LocalFile], index: &StatIndex) -> Result<Vec<SourceFile>, Problem> {
+    let found = look(files, index);
+    let found = found.map(|(file, found)| found.map_err(|error| unreadable(&file.path, &error)));
+    Ok(by_name(found.collect::<Result<_, _>>()?))
+}
+
+/// The same, leaving out files that cannot be read; those come with why.
+pub fn readable(files: &[LocalFile], index: &StatIndex) -> Result<(Vec<SourceFile>, Unreadable), Problem> {
+    let (mut found, mut unreadable) = (Vec::new(), Unreadable::new());
+    for (file, one) in look(files, index) {
+        match one {
+            Ok(one) => found.push(one),
+            Err(why) => unreadable.push((file.name.clone(), why.to_string())),
+        }
+    }
+    unreadable.sort();
+    unreadable.dedup();
+    if let (true, Some((name, why))) = (found.is_empty(), unreadable.first()) {
+        let message = format!("none of {} images can be read; {name}: {why}", files.len());
+        return Err(Problem::param("source", message).help("look who may read them: ls -l"));
+    }
+    Ok((by_name(found), unreadable))
+}
+
+type Look<'a> = (&'a LocalFile, std::io::Result<SourceFile>);
+
+fn look<'a>(files: &'a [LocalFile], index: &StatIndex) -> impl Iterator<Item = Look<'a>> {
     let paths: Vec<&Path> = files.iter().map(|file| file.path.as_path()).collect();
-    let hashed = |(file, found): (&LocalFile, std::io::Result<FileDigest>)| {
-        let found = found.map_err(|error| unreadable(&file.path, &error))?;
-        Ok(SourceFile { name: file.name.clone(), path: file.path.clone(), digest: found.digest, len: found.len })
+    let made = |file: &LocalFile, found: FileDigest| SourceFile {
+        name: file.name.clone(),
+        path: file.path.clone(),
+        digest: found.digest,
+        len: found.len,
     };
-    let mut hashed: Vec<SourceFile> = files.iter().zip(index.digests(&paths)).map(hashed).collect::<Result<_, _>>()?;
-    hashed.sort_by(|a, b| a.name.cmp(&b.name));
-    hashed.dedup_by(|a, b| a.name == b.name);
-    Ok(hashed)
+    files.iter().zip(index.digests(&paths)).map(move |(file, found)| (file, found.map(|found| made(file, found))))
+}
+
+fn by_name(mut files: Vec<SourceFile>) -> Vec<SourceFile> {
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files.dedup_by(|a, b| a.name == b.name);
+    files
 }

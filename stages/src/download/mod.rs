@@ -170,9 +170,21 @@ fn local_resolution(path: &Path, context: &ResolveContext<'_>, params: &Params) 
         told.notes.push(format!("{} of {all} files are left out: they are no {format}", all - files.len()));
     }
     files.extend(schema::referenced_images(&layout, &files, params)?);
-    let files = local::digests(&files, context.index)?;
+    // An image that cannot be read costs its row; without another file there is nothing to go on with.
+    let (images, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| layout.is_image(&file.name));
+    let (mut files, unreadable) = local::readable(&images, context.index)?;
+    files.extend(local::digests(&others, context.index)?);
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some((name, why)) = unreadable.first() {
+        let message = format!(
+            "{} of {} images cannot be read and become failed rows: {name}: {why}",
+            unreadable.len(),
+            images.len()
+        );
+        told.notes.push(message);
+    }
     let (pin, schema, notes) = (format.to_owned(), told.schema, told.notes);
-    Ok(Resolution { pin, files, schema, notes, ..Resolution::default() })
+    Ok(Resolution { pin, files, unreadable, schema, notes, ..Resolution::default() })
 }
 
 fn is_archive(path: &Path) -> bool {
@@ -205,7 +217,8 @@ fn execute(context: &SourceContext<'_>) -> Result<(), Failure> {
     match layout.format().kind() {
         kinds::DATASET => {
             let schema = context.resolution.schema.clone().unwrap_or_default();
-            rows::give(context, &rows::Making { layout, files, params, schema })
+            let unreadable = context.resolution.unreadable.iter().cloned().collect();
+            rows::give(context, &rows::Making { layout, files, unreadable, params, schema })
         }
         kind => give_files(context, &files, kind),
     }

@@ -2,7 +2,7 @@
 //!
 //! A record or image that cannot be read is a bad row, named by `file:line` or path; it never ends the download.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pipe_engine::cell::{Cell, Row, Schema};
 use pipe_engine::problem::{Failure, nearest};
@@ -23,6 +23,8 @@ pub struct Making {
     pub layout: Layout,
     /// The files.
     pub files: Vec<LocalFile>,
+    /// Images that cannot be read, with why.
+    pub unreadable: BTreeMap<String, String>,
     /// How to read them.
     pub params: Params,
     /// The columns to give.
@@ -80,8 +82,11 @@ impl Making {
     fn maker<'a>(&'a self, file: &'a str, format: RecordFormat, id: Option<&'a str>) -> RowMaker<'a> {
         let files: HashMap<&str, &LocalFile> =
             self.files.iter().filter_map(|image| Some((image.name.strip_prefix(folder(file))?, image))).collect();
-        let images: Images<'a> =
-            Box::new(move |path| files.get(path.trim_start_matches("./")).map(|file| file.image()));
+        let images: Images<'a> = Box::new(move |path| {
+            let path = path.trim_start_matches("./");
+            let why = || self.unreadable.get(&format!("{}{path}", folder(file)));
+            files.get(path).map(|file| file.image()).or_else(|| why().map(|why| Err(Failure::input(why.as_str()))))
+        });
         RowMaker { file, format, id, schema: &self.schema, images }
     }
 
@@ -95,7 +100,9 @@ impl Making {
             let known = about.get(&file.name).map(|(maker, record)| (&makers[*maker], record));
             self.image_row(file, known)
         });
-        Ok(Box::new(bad.into_iter().map(Err).chain(rows)))
+        let unreadable =
+            self.unreadable.iter().map(|(name, why)| bad_row(name.clone(), "image: unreadable", why.clone()));
+        Ok(Box::new(bad.into_iter().chain(unreadable).map(Err).chain(rows)))
     }
 
     fn image_row(&self, file: &LocalFile, about: Option<(&RowMaker<'_>, &Record)>) -> Found {
@@ -124,7 +131,8 @@ impl Making {
 
     fn metadata(&self, makers: &[RowMaker<'_>]) -> Result<Metadata, Failure> {
         let mut all = Metadata::default();
-        let names: HashSet<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
+        let readable = self.files.iter().map(|file| file.name.as_str());
+        let names: HashSet<&str> = readable.chain(self.unreadable.keys().map(String::as_str)).collect();
         for (index, RowMaker { file, format, .. }) in makers.iter().enumerate() {
             for record in schema::open(file, *format, &self.files)? {
                 let found = record.map_err(|bad| bad_record(file, bad)).and_then(|record| {

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cel::common::ast::IdedExpr;
 use cel::{Context, Value};
 use pipe_engine::cell::{Cell, ColumnType, Row, Schema};
-use pipe_engine::expression::{self, Fault, Mistake, Type, explain, functions, type_of};
-use pipe_engine::problem::{Problem, Subject};
+use pipe_engine::expression::{self, Fault, Type, explain, functions, type_of};
+use pipe_engine::problem::{Detail, Problem, Subject};
 
 use crate::image_file;
 
@@ -87,14 +87,15 @@ impl Expression {
             Some(column) => Ok(Type::of_column(column, FACTS)),
             None => {
                 let problem = Problem::missing_column(Subject::Param(self.parameter.clone()), name, &[], schema);
-                missing.replace(problem.missing);
+                missing.replace(problem.missing().map(str::to_owned));
                 Err(Fault { message: problem.message, help: problem.help })
             }
         };
         self.parsed.check(&variable, wanted).map_err(|mistake| {
             let message = format!("in `{}`: {}", self.parsed.in_brief(), mistake.message);
-            let problem = Problem::expression(&self.parameter, self.source(), Mistake { message, ..mistake });
-            Problem { missing: missing.take(), ..problem }
+            let within = Some((self.source().to_owned(), mistake.at));
+            let detail = Some(Box::new(Detail { within, missing: missing.take() }));
+            Problem { detail, help: mistake.help, ..Problem::param(&self.parameter, message) }
         })
     }
 

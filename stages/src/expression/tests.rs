@@ -134,7 +134,7 @@ fn mistakes_are_shown_where_they_stand() {
         let source = source.replace(['▸', '◂'], "");
         let checked = Expression::parse("keep", &source).and_then(|e| e.check(&schema(), Wanted::Bool));
         let problem = checked.unwrap_err();
-        assert_eq!(problem.within.as_deref(), Some(&(source.clone(), start..end)), "{source}: {}", problem.message);
+        assert_eq!(problem.within(), Some(&(source.clone(), start..end)), "{source}: {}", problem.message);
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Command {
     New(NewArgs),
     /// Print a JSON schema of pipeline files, for editors.
     Schema,
-    /// Print what a shell needs to complete commands and flags.
+    /// Print what a shell needs to complete commands and flags: `source <(pipe completions bash)`.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -74,7 +74,7 @@ pub struct SpecArgs {
     /// Replace parameters by those of a profile.
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Replace a parameter.
+    /// Replace a parameter, as `--set size=64`; may be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_value)]
     pub set: Vec<(String, String)>,
     /// The store [default: $PIPE_STORE, else .pipe beside the pipeline].
@@ -156,7 +156,7 @@ pub struct ExportArgs {
     /// The step, with a port where it has several outputs.
     #[arg(value_name = "STEP[.PORT]")]
     pub step: String,
-    /// The directory to make; it must not exist or be empty.
+    /// The directory to make; one that is there must be empty.
     pub directory: PathBuf,
     /// How a dataset is written.
     #[arg(long, value_enum, default_value_t = ExportFormat::Folder)]
@@ -269,7 +269,7 @@ impl GraphFormat {
 /// Arguments of `new`.
 #[derive(Args)]
 pub struct NewArgs {
-    /// The directory to make, whose name the pipeline gets; it must not exist or be empty.
+    /// The directory to make, whose name the pipeline gets; one that is there must be empty.
     pub name: PathBuf,
     /// What the pipeline does.
     #[arg(long, value_enum, default_value_t = Template::Text)]
@@ -361,7 +361,7 @@ pub struct VerifyArgs {
     /// Replace parameters by those of a profile.
     #[arg(long, value_name = "NAME", requires = "sample")]
     pub profile: Option<String>,
-    /// Replace a parameter.
+    /// Replace a parameter, as `--set size=64`; may be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_value, requires = "sample")]
     pub set: Vec<(String, String)>,
     /// Where steps with tensors run: cpu, cuda, cuda:N, or auto (cuda where there is a driver).

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pipe_cache::{Digest, Key, Store};
 use serde::{Deserialize, Serialize};
@@ -229,8 +229,14 @@ impl<'a> History<'a> {
 
     fn unknown(&self, wanted: &str) -> Failure {
         let near = nearest(wanted, self.names.iter().map(String::as_str));
-        let help =
-            near.map_or_else(|| "`pipe log` lists the runs".to_owned(), |near| format!("did you mean `{near}`?"));
+        let is_file = Path::new(wanted).extension().is_some_and(|extension| extension == "toml");
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if is_file => {
+                "a run is named, not a pipeline: `pipe log --pipeline NAME` lists those of a pipeline, by the `name` in it".to_owned()
+            }
+            None => "`pipe log` lists the runs".to_owned(),
+        };
         Failure::input(format!("there is no run `{wanted}`")).help(help)
     }
 }

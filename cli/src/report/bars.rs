@@ -161,7 +161,7 @@ impl Reporter for Bars {
             }
             Event::StepFailed { step, failure } => self.end(&mut state, step, words::failed(failure)),
             Event::StepSkipped { step, because } => {
-                self.end(&mut state, step, &format!("not tried, because of {because}"));
+                self.end(&mut state, step, &words::skipped(because));
             }
             Event::Stopping { waits_for } => {
                 let _ = self.all.println(words::stopping(waits_for));

@@ -55,6 +55,12 @@ fn left_out(how: &str, reasons: &std::collections::BTreeMap<String, u64>) -> Str
     format!("; {how} {list}")
 }
 
+/// Why a step was not tried: a step, or that the run is ending.
+pub fn skipped(because: &str) -> String {
+    let is_step = because != pipe_engine::run::ENDING;
+    if is_step { format!("not tried, because of {because}") } else { format!("not tried: {because}") }
+}
+
 /// That an interruption was heard, and what it takes.
 pub fn stopping(waits_for: &[String]) -> String {
     format!("stopping: waits for what {} is at, to keep it; Ctrl-C again ends at once", waits_for.join(", "))

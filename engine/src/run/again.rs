@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use pipe_cache::{Digest, Fields, Store};
 use serde::Serialize;
 
-use super::rows::{Executor, cell_of};
+use super::executor::Executor;
+use super::rows::cell_of;
 use super::{Context, Found, Quiet, find_all, step as whole, transform};
 use crate::artifact::{Chunk, ID, Manifest, store_failure};
 use crate::cell::{Cell, Row};

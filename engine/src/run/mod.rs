@@ -4,6 +4,7 @@ mod again;
 mod ask;
 mod credentials;
 pub(crate) mod evaluate;
+mod executor;
 mod find;
 mod ingest;
 mod judge;
@@ -46,6 +47,7 @@ pub use find::{Found, Standing, examine, find_all, survey};
 pub use queue::Limits;
 pub use quiet::Quiet;
 pub(crate) use rows::{ChunkScan, ROW_RECIPE, RowScanner};
+pub use schedule::ENDING;
 pub use step::LeftOut;
 pub(crate) use transform::DELTA;
 

@@ -371,7 +371,7 @@ impl<'a> Scheduler<'a> {
             let because = self.graph.steps[at]
                 .upstream()
                 .find(|from| matches!(self.states[*from], State::Failed | State::Skipped))
-                .map_or_else(|| "the run is ending".to_owned(), |from| self.graph.steps[from].name.clone());
+                .map_or_else(|| ENDING.to_owned(), |from| self.graph.steps[from].name.clone());
             self.states[at] = State::Skipped;
             self.context.events.tell(&Event::StepSkipped { step: self.graph.steps[at].name.clone(), because });
         }
@@ -414,6 +414,9 @@ impl<'a> Scheduler<'a> {
         summary
     }
 }
+
+/// What stops a step that no other one stops.
+pub const ENDING: &str = "the run is ending";
 
 /// Executes a step in this thread. A panic of a stage is a fault of ours, and costs that step only.
 fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) -> Result<StepResult, Failure> {

@@ -126,16 +126,16 @@ impl Running {
 
     fn progress(&mut self, done: u64, total: u64, remembered: u64, note: &str) {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).heard(done, remembered, Instant::now());
-        // Without an end to show, the spinner says as much.
-        if total > 0 {
-            let template = template(terminal::width());
-            if !std::ptr::eq(template, self.drawn) {
-                self.drawn = template;
-                self.draw(template);
-            }
-            self.bar.set_length(total);
+        // Where the end is not known a number would say too much.
+        let template = if total > 0 { template(terminal::width()) } else { SPINNER };
+        if template != self.drawn {
+            self.drawn = template;
+            self.draw(template);
         }
-        self.bar.set_position(done);
+        if total > 0 {
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+        }
         self.bar.set_message(note.to_owned());
     }
 }

@@ -254,7 +254,10 @@ fn mistakes_are_found_while_planning() {
         problem(json!({ "source": "mixed" }))
             .contains("cannot tell what `mixed` is: a.txt, b.txt (say it with `format`")
     );
-    assert!(problem(json!({ "source": "mixed", "format": "images" })).contains("there are no images in `mixed`"));
+    assert!(
+        problem(json!({ "source": "mixed", "format": "images" }))
+            .contains("`format` is images, but `mixed` holds no images")
+    );
     assert!(problem(json!({ "source": "data", "include": ["*.jpg"] })).contains("(`include` may be too narrow)"));
     assert!(problem(json!({ "source": "data", "include": ["[a"] })).starts_with("include: `[a` is not a pattern"));
     assert!(problem(json!({ "source": "s3://x/y" })).starts_with("source: `s3://` is not a place to download from"));

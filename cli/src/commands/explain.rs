@@ -53,8 +53,8 @@ fn verdict(explanation: &Explanation) -> String {
         }
         (Action::Assemble, _) => format!("{step}: no row would execute; all of them are remembered"),
         (Action::Run, Some(rows)) => {
-            let most = if rows.exact { "" } else { "at most " };
-            format!("{step} would run: {most}{} of {}", rows.execute, text::count(rows.total, "row"))
+            let about = if rows.exact { "" } else { "about " };
+            format!("{step} would run: {about}{} of {}", rows.execute, text::count(rows.total, "row"))
         }
         (Action::Run, None) => format!("{step} would run"),
     }

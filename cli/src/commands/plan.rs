@@ -54,7 +54,7 @@ fn what(step: &StepPlan) -> String {
         (Action::Assemble, _) => "nothing (all rows remembered)".to_owned(),
         (Action::Run, None) => "run".to_owned(),
         (Action::Run, Some(rows)) => {
-            let about = if rows.exact { "" } else { "at most " };
+            let about = if rows.exact { "" } else { "about " };
             format!("{about}{} of {}", rows.execute, text::count(rows.total, "row"))
         }
     }

@@ -58,7 +58,7 @@ impl Drawing {
             let rows = planned
                 .and_then(|planned| planned.rows)
                 .filter(|rows| rows.execute > 0)
-                .map(|rows| format!("{}{} of {} rows", if rows.exact { "" } else { "≤ " }, rows.execute, rows.total));
+                .map(|rows| format!("{}{} of {} rows", if rows.exact { "" } else { "≈ " }, rows.execute, rows.total));
             let action = planned.map_or(Action::Run, |planned| planned.action);
             Node { name: step.name.clone(), stage: step.stage.name, action, rows: rows.unwrap_or_default() }
         });

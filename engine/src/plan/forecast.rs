@@ -2,9 +2,9 @@
 
 mod source;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use pipe_cache::{Digest, Store};
+use pipe_cache::{Digest, RowKey, Store};
 
 use crate::artifact::{Chunk, DatasetManifest, ID, Manifest};
 use crate::assembly::{Assembly, groups};
@@ -54,6 +54,31 @@ struct Forecast {
 
 type Read<'a> = BTreeSet<&'a str>;
 
+/// What a step must execute.
+#[derive(Default)]
+pub(super) struct Missing {
+    /// Rows.
+    pub(super) rows: u64,
+    /// What they will be remembered under.
+    keys: HashSet<RowKey>,
+    /// Some of them are the same, or may be.
+    repeats: bool,
+}
+
+impl Missing {
+    /// Rows that will be remembered together.
+    fn add(&mut self, rows: u64, key: Option<RowKey>) {
+        self.rows += rows;
+        let is_new = key.is_some_and(|key| (self.keys.len() as u64) < LOOKED_AT && self.keys.insert(key));
+        self.repeats |= rows > 0 && !is_new;
+    }
+
+    /// Whether as many will execute: of what is the same some is remembered by the time it is looked up.
+    pub(super) const fn is_exact(&self) -> bool {
+        !self.repeats
+    }
+}
+
 impl Rows {
     pub(super) fn of(dataset: &DatasetManifest) -> Self {
         Self { schema: dataset.schema.clone(), parts: dataset.chunks.iter().cloned().map(Part::Chunk).collect() }
@@ -83,58 +108,64 @@ impl Rows {
         })
     }
 
-    /// What a row step gives for these rows, and how many of them it must execute.
+    /// What a row step gives for these rows, and which of them it must execute.
     pub(super) fn through_row_step(
         self,
         step: &Step,
         scanner: &RowScanner<'_>,
         store: &Store,
         read: &Read<'_>,
-    ) -> Result<(Self, u64), Failure> {
+    ) -> Result<(Self, Missing), Failure> {
         let schema = output_schema(step, &self.schema);
         let mut former = Former { store, read, parts: Vec::new(), known: Vec::new() };
         let assembly = Assembly::new(store, &schema, scanner.memory());
-        let mut execute = 0;
+        let mut missing = Missing::default();
         for part in self.parts {
             match part {
                 Part::Chunk(chunk) => match scanner.scan(&chunk)? {
                     ChunkScan::Known(digest, delta) => former.known.push((chunk, digest, delta)),
                     ChunkScan::Rows(scanned) => {
-                        execute += scanned.missing().count() as u64;
+                        scanned.missing_keys().for_each(|key| missing.add(1, Some(key)));
                         let rows = Part::Chunk(chunk).into_rows(store, read)?.into_iter().zip(scanned.found);
                         let rows = rows.filter_map(|(row, found)| after(row, found, step)).collect();
                         former.push(Part::Rows(rows), &assembly)?;
                     }
                 },
                 Part::Rows(rows) => {
-                    let (rows, missing) = rows_through(rows, step, scanner);
-                    execute += missing;
+                    let rows = rows_through(rows, step, scanner, &mut missing);
                     former.push(Part::Rows(rows), &assembly)?;
                 }
                 Part::Many(rows) => {
-                    execute += rows;
+                    missing.add(rows, None);
                     former.push(Part::Many(rows), &assembly)?;
                 }
             }
         }
-        Ok((Self { parts: former.finish(&assembly)?, schema }, execute))
+        Ok((Self { parts: former.finish(&assembly)?, schema }, missing))
     }
 
     /// What a row step gives whose other inputs are not known: every row must execute.
-    pub(super) fn through_unknown(self, step: &Step, store: &Store, read: &Read<'_>) -> Result<(Self, u64), Failure> {
+    pub(super) fn through_unknown(
+        self,
+        step: &Step,
+        store: &Store,
+        read: &Read<'_>,
+    ) -> Result<(Self, Missing), Failure> {
         let total = self.len();
+        let mut missing = Missing::default();
+        missing.add(total, None);
         if total > LOOKED_AT {
-            return Ok((Self { schema: output_schema(step, &self.schema), parts: vec![Part::Many(total)] }, total));
+            return Ok((Self { schema: output_schema(step, &self.schema), parts: vec![Part::Many(total)] }, missing));
         }
         let mut parts = Vec::new();
         for part in self.parts {
             let rows = part.into_rows(store, read)?;
             parts.push(Part::Rows(rows.into_iter().map(|row| row.executed(step)).collect()));
         }
-        Ok((Self { schema: output_schema(step, &self.schema), parts }, total))
+        Ok((Self { schema: output_schema(step, &self.schema), parts }, missing))
     }
 
-    /// What a table step gives, per port, and how many rows it must execute.
+    /// What a table step gives, per port, and which rows it must execute.
     ///
     /// # Errors
     /// When it cannot be told without executing: a cell it reads is not known, or it has further inputs.
@@ -144,7 +175,7 @@ impl Rows {
         table: &Table<'_>,
         store: &Store,
         read: &Read<'_>,
-    ) -> Result<(Vec<Self>, u64), Failure> {
+    ) -> Result<(Vec<Self>, Missing), Failure> {
         let schema = output_schema(step, &self.schema);
         let mut wanted = read.clone();
         wanted.extend(row_columns(step).iter().map(String::as_str));
@@ -154,9 +185,10 @@ impl Rows {
         let former = || Former { store, read: &wanted, parts: Vec::new(), known: Vec::new() };
         let mut formers: Vec<Former<'_>> = step.outputs.iter().map(|_| former()).collect();
         let assembly = Assembly::new(store, &schema, table.memory());
-        let mut execute = 0;
+        let mut missing = Missing::default();
         for (part, verdicts) in parts.into_iter().zip(&verdicts) {
-            let known = part.as_chunk(row_columns(step)).and_then(|chunk| table.known_deltas(&chunk, verdicts));
+            let chunk = part.as_chunk(row_columns(step));
+            let known = chunk.as_ref().and_then(|chunk| table.known_deltas(chunk, verdicts));
             match (&part, known) {
                 (Part::Chunk(chunk), Some(ports)) => {
                     for (former, (digest, delta)) in formers.iter_mut().zip(ports) {
@@ -164,7 +196,7 @@ impl Rows {
                     }
                     continue;
                 }
-                (_, None) => execute += part.len(),
+                (_, None) => missing.add(part.len(), chunk.map(|chunk| table.assigned_key(&chunk, verdicts))),
                 (_, Some(_)) => {}
             }
             let ports = assigned(part.into_rows(store, &wanted)?, step, table, (store, verdicts))?;
@@ -173,7 +205,7 @@ impl Rows {
             }
         }
         let finish = |former: Former<'_>| Ok(Self { parts: former.finish(&assembly)?, schema: schema.clone() });
-        Ok((formers.into_iter().map(finish).collect::<Result<_, Failure>>()?, execute))
+        Ok((formers.into_iter().map(finish).collect::<Result<_, Failure>>()?, missing))
     }
 }
 
@@ -355,18 +387,20 @@ fn apply(rows: Vec<Forecast>, delta: &ChunkDelta, store: &Store) -> Result<Vec<F
         .collect())
 }
 
-fn rows_through(rows: Vec<Forecast>, step: &Step, scanner: &RowScanner<'_>) -> (Vec<Forecast>, u64) {
-    let mut execute = 0;
+fn rows_through(rows: Vec<Forecast>, step: &Step, scanner: &RowScanner<'_>, missing: &mut Missing) -> Vec<Forecast> {
     let through = rows.into_iter().filter_map(|row| {
         let cells: Option<Vec<Column>> = row_columns(step)
             .iter()
             .map(|name| if name == ID { Some(Column::texts([row.id.clone()])) } else { row.cells.get(name).cloned() })
             .collect();
-        let found = cells.and_then(|cells| scanner.remembered_row(&cells));
-        execute += u64::from(found.is_none());
+        let key = cells.map(|cells| scanner.key(&cells, 0));
+        let found = key.as_ref().and_then(|key| scanner.remembered(key));
+        if found.is_none() {
+            missing.add(1, key);
+        }
         after(row, found, step)
     });
-    (through.collect(), execute)
+    through.collect()
 }
 
 /// A row after a step that remembers it, or must execute it.

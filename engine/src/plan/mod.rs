@@ -76,7 +76,7 @@ pub enum Action {
 pub struct PlannedRows {
     /// Rows it would be given.
     pub total: u64,
-    /// Rows it would execute; at most, where `exact` is false.
+    /// Rows it would execute; where `exact` is false, if every row that is not certain stays and no two are the same.
     pub execute: u64,
     /// Whether both are certain.
     pub exact: bool,
@@ -229,14 +229,15 @@ impl Planner<'_> {
         let primary = step.primary_port();
         let mut others = step.inputs.iter().filter(|edge| edge.port != primary);
         let others_known = others.all(|edge| self.output(edge).artifact().is_some());
-        let (rows, execute) = if others_known {
+        let (rows, missing) = if others_known {
             let scanner = RowScanner::new(step, self.memory(step), self.context.store)?;
             input.through_row_step(step, &scanner, self.context.store, &self.read)?
         } else {
             input.through_unknown(step, self.context.store, &self.read)?
         };
-        plan.rows = Some(PlannedRows { total, execute, exact: certain && others_known });
-        if execute == 0 && certain {
+        let exact = certain && missing.is_exact();
+        plan.rows = Some(PlannedRows { total, execute: missing.rows, exact });
+        if missing.rows == 0 && certain {
             plan.action = Action::Assemble;
         }
         Ok((plan, vec![told(rows)]))
@@ -251,9 +252,9 @@ impl Planner<'_> {
         let setup = (self.context.store, self.memory(step));
         let tried = Table::new(step, &Inputs::new(), input.schema(), setup)
             .and_then(|table| input.through_table_step(step, &table, self.context.store, &self.read));
-        let Ok((ports, execute)) = tried else { return (plan, unknown(step)) };
-        plan.rows = Some(PlannedRows { total, execute, exact: certain });
-        if execute == 0 && certain {
+        let Ok((ports, missing)) = tried else { return (plan, unknown(step)) };
+        plan.rows = Some(PlannedRows { total, execute: missing.rows, exact: certain && missing.is_exact() });
+        if missing.rows == 0 && certain {
             plan.action = Action::Assemble;
         }
         (plan, ports.into_iter().map(told).collect())

@@ -56,6 +56,11 @@ impl ScannedRows {
     pub(crate) fn missing(&self) -> impl Iterator<Item = usize> + '_ {
         self.found.iter().enumerate().filter(|(_, found)| found.is_none()).map(|(row, _)| row)
     }
+
+    /// What they will be remembered under.
+    pub(crate) fn missing_keys(&self) -> impl Iterator<Item = RowKey> + '_ {
+        self.missing().map(|row| self.keys[row])
+    }
 }
 
 impl<'a> RowScanner<'a> {
@@ -92,7 +97,7 @@ impl<'a> RowScanner<'a> {
     }
 
     /// The key of a row: its recipe and the cells it reads.
-    fn key(&self, columns: &[Column], row: usize) -> RowKey {
+    pub(crate) fn key(&self, columns: &[Column], row: usize) -> RowKey {
         let mut fields = Fields::new("row");
         fields.push(self.recipe.bytes());
         let mut cell = Vec::new();
@@ -104,13 +109,8 @@ impl<'a> RowScanner<'a> {
         row_key(&fields.key())
     }
 
-    /// What is remembered of a row, given its cells; for rows that are not in a stored chunk.
-    pub(crate) fn remembered_row(&self, cells: &[Column]) -> Option<Remembered> {
-        self.remembered(&self.key(cells, 0))
-    }
-
     /// What is remembered under a key, if all of it is still there.
-    fn remembered(&self, key: &RowKey) -> Option<Remembered> {
+    pub(crate) fn remembered(&self, key: &RowKey) -> Option<Remembered> {
         let remembered = Remembered::decode(&self.memory.get(key)?)?;
         if let Remembered::Keep(cells) = &remembered {
             let typed = cells.len() == self.writes.len()

@@ -158,7 +158,7 @@ impl<'a> Table<'a> {
 
     /// What the stage did to a chunk under these verdicts, per output port, if it is remembered.
     pub(crate) fn known_deltas(&self, chunk: &Chunk, verdicts: &[Verdict]) -> Option<Vec<Changed>> {
-        let value = self.memory.get(&key("assigned", &self.projection(chunk), Some(verdicts)))?;
+        let value = self.memory.get(&self.assigned_key(chunk, verdicts))?;
         let digests: Vec<Digest> = postcard::from_bytes(&value).ok()?;
         let load = |digest: Digest| {
             let delta = ChunkDelta::load(self.store, &digest).ok()?;
@@ -166,6 +166,11 @@ impl<'a> Table<'a> {
             (there && delta.rows == chunk.rows).then_some((digest, delta))
         };
         (digests.len() == self.step.outputs.len()).then(|| digests.into_iter().map(load).collect())?
+    }
+
+    /// What that is remembered under.
+    pub(crate) fn assigned_key(&self, chunk: &Chunk, verdicts: &[Verdict]) -> RowKey {
+        key("assigned", &self.projection(chunk), Some(verdicts))
     }
 
     fn assign(&self, chunk: &Chunk, verdicts: &[Verdict], executed: &AtomicU64) -> Result<Vec<Changed>, Failure> {
@@ -180,7 +185,7 @@ impl<'a> Table<'a> {
         }
         let digests: Vec<Digest> = deltas.iter().map(|(digest, _)| *digest).collect();
         let value = postcard::to_stdvec(&digests).expect("encoding plain data into memory cannot fail");
-        self.memory.insert(key("assigned", &self.projection(chunk), Some(verdicts)), value);
+        self.memory.insert(self.assigned_key(chunk, verdicts), value);
         executed.fetch_add(chunk.rows, Ordering::Relaxed);
         Ok(deltas)
     }

@@ -101,10 +101,16 @@ fn assembly_key(
     outputs: &BTreeMap<String, Digest>,
     port: &str,
 ) -> Result<Key, Failure> {
-    let (input, _) = primary(step, &prepared.inputs)?;
+    let (input, dataset) = primary(step, &prepared.inputs)?;
     let delta = outputs.get(&format!("{DELTA}{port}"));
     let delta = delta.ok_or_else(|| Failure::internal(format!("the record lacks the delta of `{port}`")))?;
-    Ok(Fields::new("assemble/1").push(input.digest.bytes()).push(delta.bytes()).key())
+    let mut fields = Fields::new("assemble/2");
+    fields.push(input.digest.bytes()).push(delta.bytes());
+    // Where no row stays, deltas do not tell columns.
+    for (name, column_type) in &output_schema(step, port, dataset).0 {
+        fields.push(name.as_bytes()).push(column_type.to_string().as_bytes());
+    }
+    Ok(fields.key())
 }
 
 fn assemble(
@@ -121,11 +127,16 @@ fn assemble(
     }
     let deltas: Vec<ChunkDelta> =
         digests.par_iter().map(|digest| ChunkDelta::load(store, digest)).collect::<Result<_, _>>()?;
-    let declared = step.output(port).and_then(|output| output.schema.clone()).unwrap_or_default();
-    let schema = actual_schema(&declared, &input.schema);
+    let schema = output_schema(step, port, input);
     let memory = store.memory(&prepared.memory()).map_err(store_failure)?;
     let changed = input.chunks.iter().zip(&digests).zip(&deltas).map(|((chunk, digest), delta)| (chunk, digest, delta));
     Artifact::store(Manifest::Dataset(Assembly::new(store, &schema, &memory).dataset(changed)?), store)
+}
+
+/// The columns of what a step gives on a port, on this input.
+fn output_schema(step: &Step, port: &str, input: &DatasetManifest) -> Schema {
+    let declared = step.output(port).and_then(|output| output.schema.clone()).unwrap_or_default();
+    actual_schema(&declared, &input.schema)
 }
 
 /// The columns promised, and those of the input that planning did not know of.

@@ -121,6 +121,8 @@ impl World {
             let summary = run::run(graph, &vec![true; graph.steps.len()], context);
             let found = run::find_all(graph, context).unwrap();
             let left_out = graph.steps.iter().zip(&found).filter_map(|(step, found)| {
+                // What was skipped this time may have a result of another.
+                summary.results.get(&step.name)?;
                 Some((step.name.clone(), found.as_ref()?.left_out(step, context.store).unwrap()))
             });
             let outcome = outcome(&summary, left_out.collect());
@@ -208,18 +210,15 @@ fn outcome(summary: &Summary, left_out: BTreeMap<String, Vec<LeftOut>>) -> Outco
     }
 }
 
-/// That a run did what the plan said, where that was certain, and no more than it said where not.
+/// That a run did what the plan was certain of.
 fn keeps_to(plan: &Plan, summary: &Summary) {
     for planned in &plan.steps {
         let Some(result) = summary.results.get(&planned.step) else { continue };
         let report = &result.report;
         assert!(planned.action != plan::Action::Reuse || !report.executed, "{planned:?}, but {report:?}");
-        let (Some(said), Some(rows)) = (planned.rows, &report.rows) else { continue };
-        let executed = if report.executed { rows.executed } else { 0 };
-        match said.exact {
-            true => assert_eq!((said.total, said.execute), (rows.total, executed), "{planned:?}, but {report:?}"),
-            false => assert!(said.execute >= executed, "{planned:?}, but {report:?}"),
+        if let (Some(said), Some(rows)) = (planned.rows.filter(|rows| rows.exact), &report.rows) {
+            let executed = if report.executed { rows.executed } else { 0 };
+            assert_eq!((said.total, said.execute), (rows.total, executed), "{planned:?}, but {report:?}");
         }
-        assert!(planned.action != plan::Action::Assemble || executed == 0, "{planned:?}, but {report:?}");
     }
 }

@@ -94,6 +94,42 @@ const TOKENS: &[&str] = &[
     "a.b.c = 1",
 ];
 
+/// Values that are read well, where something else was meant.
+const VALUES: &[&str] = &[
+    "\"\"",
+    "\"text\"",
+    "\"${r}\"",
+    "\"${ranks}\"",
+    "\"${limits}\"",
+    "\"train[*]\"",
+    "\"train[r=16,*].said\"",
+    "\"rows.failed <= 1\"",
+    "\"r > \"",
+    "\"1h\"",
+    "\"500%\"",
+    "\"99999999999999999TB\"",
+    "-1",
+    "0",
+    "1001",
+    "9223372036854775807",
+    "1e308",
+    "inf",
+    "nan",
+    "true",
+    "1979-05-27",
+    "[]",
+    "[[]]",
+    "[1, \"a\", true]",
+    "[8, 8.0]",
+    "[nan]",
+    "[\"rows\", \"rows.rows\"]",
+    "[{ that = \"true\" }]",
+    "{}",
+    "{ r = [1, 2], q = \"${ranks}\" }",
+    "{ one = \"train\", all = [\"all\"] }",
+    "{ cpu = -1, memory = \"8XB\" }",
+];
+
 fn read(text: &str) -> Result<(), TestCaseError> {
     let source = SpecText::new(Path::new("p.toml"), text);
     let spec = Spec::parse(source, &Overrides::default());
@@ -123,6 +159,10 @@ enum Edit {
     Insert(usize, String),
     Remove(usize, usize),
     Repeat(usize, usize, usize),
+    /// Another value on a line.
+    Value(usize, usize),
+    /// A line once more elsewhere.
+    Line(usize, usize),
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -133,6 +173,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => (at(), any::<char>()).prop_map(|(at, c)| Edit::Insert(at, c.to_string())),
         2 => (at(), 1..40_usize).prop_map(|(at, len)| Edit::Remove(at, len)),
         1 => (at(), at(), 1..60_usize).prop_map(|(from, to, len)| Edit::Repeat(from, to, len)),
+        6 => (at(), 0..VALUES.len()).prop_map(|(line, value)| Edit::Value(line, value)),
+        3 => (at(), at()).prop_map(|(from, to)| Edit::Line(from, to)),
     ]
 }
 
@@ -149,6 +191,23 @@ fn edited(text: &mut String, edit: Edit) {
             let end = place(text, (from + len).min(text.len())).max(from);
             let piece = text[from..end].to_owned();
             text.insert_str(place(text, to), &piece);
+        }
+        Edit::Value(at, value) => {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let count = lines.iter().filter(|line| line.contains(" = ")).count();
+            let mut set = lines.iter_mut().filter(|line| line.contains(" = "));
+            if let Some(line) = at.checked_rem(count).and_then(|at| set.nth(at)) {
+                let name = line.split(" = ").next().unwrap_or_default();
+                *line = format!("{name} = {}", VALUES[value]);
+            }
+            *text = lines.join("\n");
+        }
+        Edit::Line(from, to) => {
+            let mut lines: Vec<&str> = text.lines().collect();
+            if let Some(from) = from.checked_rem(lines.len()) {
+                lines.insert(to % (lines.len() + 1), lines[from]);
+            }
+            *text = lines.join("\n");
         }
     }
 }

@@ -47,7 +47,11 @@ pub fn tell(layout: &Layout, files: &[LocalFile], params: &Params) -> Result<Tol
         Layout::Model | Layout::Adapter | Layout::Files => return refuse_columns(params),
     };
     let mut found = look(layout, files)?;
+    // A file without a record shows no columns: those declared are believed.
+    let shown = images || params.columns.is_empty() || !(found.columns.0.is_empty() && found.mixed.is_empty());
+    found.complete &= shown;
     if let Some(id) = &params.id
+        && shown
         && !found.columns.get(id).is_some_and(|column_type| ID_TYPES.contains(&column_type))
     {
         return Err(Problem::missing_column(Subject::Param("id".to_owned()), id, ID_TYPES, &found.columns));

@@ -178,6 +178,19 @@ fn records_keep_their_ids_and_bad_ones_are_named() {
 }
 
 #[test]
+fn of_files_without_records_the_declared_columns_are_believed() {
+    let scene = Scene::new(&[("none.jsonl", b""), ("none.csv", b"key,caption\n")]);
+    for source in ["none.jsonl", "none.csv"] {
+        let mut params = json!({ "source": source, "id": "key", "columns": { "caption": "text" } });
+        assert_eq!(columns(&scene.declare(&params).unwrap()), "id: text, caption: text");
+        let given = scene.run(&params).unwrap();
+        assert!(given.rows.is_empty() && given.bad.is_empty());
+        params.as_object_mut().unwrap().remove("columns");
+        assert!(scene.problem(&params).contains("there is no column `key`"));
+    }
+}
+
+#[test]
 fn records_without_ids_are_named_by_content() {
     let scene =
         Scene::new(&[("a.csv", b"text,n\nhello,1\nother,2\nhello,1\n"), ("b.csv", b"text,n\nhello,1\nhello,1\n")]);

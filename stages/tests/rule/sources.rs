@@ -253,7 +253,7 @@ impl Sources {
     }
 }
 
-/// One that is always there, since an empty file does not show its columns.
+/// One that is always there: that no record has the column of ids is a mistake of the pipeline.
 const fn first() -> Line {
     Line { id: 0, words: Some(2), n: Some(1), tag: 0, note: 0, fault: Fault::None }
 }

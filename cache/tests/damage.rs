@@ -136,7 +136,7 @@ fn heal(store: &Store, content: &Content) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 5, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn damage_is_a_miss_and_never_a_wrong_answer(hits in prop::collection::vec((any::<prop::sample::Index>(), damage()), 1..6)) {

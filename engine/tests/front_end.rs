@@ -218,7 +218,7 @@ fn the_whole_language_is_right() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn edited_pipelines_are_read_or_refused(edits in proptest::collection::vec(edit(), 1..5)) {

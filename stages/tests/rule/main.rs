@@ -67,11 +67,7 @@ fn make(world: &mut World, moves: &[Move]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases / 16,
-        max_shrink_iters: 400,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn an_incremental_run_gives_what_a_clean_one_gives(

@@ -10,13 +10,15 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
+use crate::store::lock;
 
 const FORMAT: &[u8] = b"stat-index/2\n";
 /// A file touched less than this before it was read is read again next time. Covers file systems with one-second
@@ -24,6 +26,8 @@ const FORMAT: &[u8] = b"stat-index/2\n";
 const RACY: i64 = 2_000_000_000;
 /// Fewer files are looked at sooner than threads are woken.
 const FEW: usize = 16;
+/// An index of so many bytes is read beside other work.
+const LARGE: usize = 1 << 18;
 
 /// What is known of a file without reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -62,6 +66,9 @@ impl Entry {
     }
 }
 
+/// By the bytes of absolute paths.
+type Entries = HashMap<Vec<u8>, Entry>;
+
 /// The digest and size of a local file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileDigest {
@@ -76,8 +83,9 @@ pub struct StatIndex {
     file: Option<PathBuf>,
     /// Where relative paths start.
     directory: PathBuf,
-    /// By the bytes of absolute paths.
-    entries: RwLock<HashMap<Vec<u8>, Entry>>,
+    entries: OnceLock<RwLock<Entries>>,
+    /// Reads what is kept, while others find out which files there are.
+    reading: Mutex<Option<JoinHandle<Entries>>>,
     dirty: std::sync::atomic::AtomicBool,
 }
 
@@ -85,22 +93,25 @@ impl StatIndex {
     /// Opens the index kept in `file`; one that is missing or damaged is as good as empty.
     #[must_use]
     pub fn open(file: &Path) -> Self {
-        let entries = fs::read(file).ok().and_then(|bytes| {
-            let body = bytes.strip_prefix(FORMAT)?;
-            postcard::from_bytes(body).ok()
-        });
-        Self {
-            file: Some(file.to_owned()),
-            directory: current(),
-            entries: RwLock::new(entries.unwrap_or_default()),
-            dirty: false.into(),
+        let bytes = fs::read(file).unwrap_or_default();
+        let index = Self { file: Some(file.to_owned()), ..Self::in_memory() };
+        if bytes.len() < LARGE {
+            return Self { entries: OnceLock::from(RwLock::new(decode(&bytes))), ..index };
         }
+        let reading = std::thread::Builder::new().spawn(move || decode(&bytes));
+        Self { reading: Mutex::new(reading.ok()), ..index }
     }
 
     /// An index that is not kept.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { file: None, directory: current(), entries: RwLock::default(), dirty: false.into() }
+        Self {
+            file: None,
+            directory: current(),
+            entries: OnceLock::new(),
+            reading: Mutex::default(),
+            dirty: false.into(),
+        }
     }
 
     /// The digest of the file at `path`, read only if it may have changed since the last look.
@@ -155,13 +166,26 @@ impl StatIndex {
         self.entries().get(path.as_os_str().as_bytes()).copied()
     }
 
-    fn entries(&self) -> RwLockReadGuard<'_, HashMap<Vec<u8>, Entry>> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> &RwLock<Entries> {
+        self.entries.get_or_init(|| {
+            let reading = lock(&self.reading).take();
+            // An index that cannot be read is as good as empty.
+            RwLock::new(reading.and_then(|reading| reading.join().ok()).unwrap_or_default())
+        })
     }
 
-    fn entries_mut(&self) -> RwLockWriteGuard<'_, HashMap<Vec<u8>, Entry>> {
-        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> RwLockReadGuard<'_, Entries> {
+        self.table().read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn entries_mut(&self) -> RwLockWriteGuard<'_, Entries> {
+        self.table().write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is kept; nothing, if that is damaged.
+fn decode(bytes: &[u8]) -> Entries {
+    bytes.strip_prefix(FORMAT).and_then(|body| postcard::from_bytes(body).ok()).unwrap_or_default()
 }
 
 /// Where this process is; where that cannot be told, relative paths are as good.

@@ -208,15 +208,21 @@ impl Lock {
         text
     }
 
+    /// Whether the file there says just this.
+    #[must_use]
+    pub fn lies_at(&self, path: &Path) -> bool {
+        std::fs::read_to_string(path).is_ok_and(|found| found == self.render())
+    }
+
     /// Writes the lock, unless the file already says the same. Returns whether it was written.
     ///
     /// # Errors
     /// When it cannot be written; the file is then what it was.
     pub fn save(&self, path: &Path) -> Result<bool, LockError> {
-        let text = self.render();
-        if std::fs::read_to_string(path).is_ok_and(|found| found == text) {
+        if self.lies_at(path) {
             return Ok(false);
         }
+        let text = self.render();
         let aside = path.with_extension(format!("lock.{}", std::process::id()));
         std::fs::write(&aside, text)
             .and_then(|()| std::fs::rename(&aside, path))

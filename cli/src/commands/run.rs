@@ -63,24 +63,34 @@ fn refresh(args: &RunArgs, graph: &Graph) -> Result<Option<Vec<bool>>, SpecError
 struct LockFile<'a> {
     args: &'a RunArgs,
     path: PathBuf,
-    lock: Lock,
+    /// Read when it is needed: mostly it says already what it is to say.
+    lock: Option<Lock>,
 }
 
 impl<'a> LockFile<'a> {
     fn open(args: &'a RunArgs) -> Result<Self, CliError> {
         let path = lock::path_of(&args.target.spec.spec);
-        let found = match Lock::load(&path) {
-            Err(error) if !args.locked => {
-                text::err(&format!("warning: {error}; it will be written anew"));
-                None
-            }
-            found => found?,
-        };
-        let file = Self { args, path, lock: found.unwrap_or_default() };
+        let lock = if args.locked { Lock::load(&path)? } else { None };
+        let file = Self { args, path, lock };
         match args.locked && file.held_to().is_none() {
             true => Err(LockError::Missing(file.path).into()),
             false => Ok(file),
         }
+    }
+
+    /// The lock as it lies there, to be changed.
+    fn read(&mut self) -> &mut Lock {
+        self.lock.get_or_insert_with(|| match Lock::load(&self.path) {
+            Ok(found) => found.unwrap_or_default(),
+            Err(error) => {
+                text::err(&format!("warning: {error}; it will be written anew"));
+                Lock::default()
+            }
+        })
+    }
+
+    fn save(&self) -> Result<(), LockError> {
+        self.lock.iter().try_for_each(|lock| lock.save(&self.path).map(drop))
     }
 
     fn profile(&self) -> Option<&str> {
@@ -89,7 +99,7 @@ impl<'a> LockFile<'a> {
 
     /// What the run must keep to.
     fn held_to(&self) -> Option<&LockedSteps> {
-        self.lock.steps(self.profile()).filter(|_| self.args.locked)
+        self.lock.as_ref()?.steps(self.profile()).filter(|_| self.args.locked)
     }
 
     /// A complete run of the pipeline as it is written is the next to keep to.
@@ -99,8 +109,14 @@ impl<'a> LockFile<'a> {
         }
         let locked = |step: &Step| Some((step.name.clone(), LockedStep::of(step, summary.results.get(&step.name)?)));
         let profile = self.profile().map(str::to_owned);
-        self.lock.set(profile.as_deref(), graph.steps.iter().filter_map(locked).collect());
-        if let Err(error) = self.lock.save(&self.path) {
+        let steps: LockedSteps = graph.steps.iter().filter_map(locked).collect();
+        let mut alone = Lock::default();
+        alone.set(profile.as_deref(), steps.clone());
+        if alone.lies_at(&self.path) {
+            return;
+        }
+        self.read().set(profile.as_deref(), steps);
+        if let Err(error) = self.save() {
             text::err(&format!("warning: {error}; the run is complete without it"));
         }
     }
@@ -111,8 +127,9 @@ impl<'a> LockFile<'a> {
             return;
         }
         let profile = self.profile().map(str::to_owned);
-        answers.pinned.iter().for_each(|pinned| self.lock.set_pin(profile.as_deref(), pinned));
-        if let Err(error) = self.lock.save(&self.path) {
+        let lock = self.read();
+        answers.pinned.iter().for_each(|pinned| lock.set_pin(profile.as_deref(), pinned));
+        if let Err(error) = self.save() {
             text::err(&format!("warning: {error}; the next run will ask again what the sources hold"));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pipe_cache::{ActionRecord, Digest, Key, StatIndex, Store};
+use rayon::prelude::*;
 
 use super::{Artifact, Context, StepResult, transform};
 use crate::artifact::{Manifest, store_failure};
@@ -177,10 +178,15 @@ fn load_outputs(outputs: &BTreeMap<String, Digest>, store: &Store) -> Option<BTr
 /// Names in a record that are not ports.
 pub const BOOKKEEPING: char = '@';
 
+/// So many objects are looked for on all cores.
+const MANY: usize = 1000;
+
 /// An artifact whose manifest and objects are there.
 pub fn load_artifact(digest: &Digest, store: &Store) -> Option<Artifact> {
     let manifest = Manifest::load(store, digest).ok()?;
-    let there = manifest.objects().all(|object| matches!(store.locate_named(&object), Ok(Some(_))));
+    let objects: Vec<Digest> = manifest.objects().collect();
+    let is_there = |object: &Digest| matches!(store.locate_named(object), Ok(Some(_)));
+    let there = if objects.len() < MANY { objects.iter().all(is_there) } else { objects.par_iter().all(is_there) };
     there.then(|| Artifact { digest: *digest, manifest: Arc::new(manifest) })
 }
 

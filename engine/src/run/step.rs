@@ -1,6 +1,6 @@
 //! Executing a step: inputs as the stage sees them, the stage's work, outputs and record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -116,7 +116,10 @@ fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink
                 credentials: context.credentials,
                 sink,
             })?;
-            unchanged(resolution, context.index)?;
+            // What was given as it lies was compared when it was taken.
+            if !given.are_as_seen() {
+                unchanged(resolution, context.index)?;
+            }
             BTreeMap::new()
         }
         Execute::Step(run) => {
@@ -251,6 +254,8 @@ struct Given<'a> {
 #[derive(Default)]
 struct Built {
     artifacts: BTreeMap<String, Artifact>,
+    /// The ports of files that were all compared with what planning saw.
+    as_seen: BTreeSet<String>,
     bad: BTreeMap<String, Vec<BadRow>>,
     counts: Option<RowCounts>,
 }
@@ -267,6 +272,12 @@ impl<'a> Given<'a> {
     /// Takes what was written to the directories of the output ports.
     fn directories(&self, directories: &BTreeMap<String, PathBuf>, sink: &dyn Sink) -> Result<(), Failure> {
         directories.iter().try_for_each(|(port, dir)| self.files(port, &ingest::below(dir)?, sink))
+    }
+
+    /// Whether everything given are files, each compared with what planning saw.
+    fn are_as_seen(&self) -> bool {
+        let built = self.built();
+        built.as_seen.len() == built.artifacts.len()
     }
 
     fn finish(self) -> Built {
@@ -299,10 +310,13 @@ impl Outputs for Given<'_> {
     fn files(&self, port: &str, files: &[GivenFile], sink: &dyn Sink) -> Result<(), Failure> {
         let output = self.step.output(port).filter(|output| output.kind != DATASET);
         let output = output.ok_or_else(|| Failure::internal(format!("there is no output `{port}` for files")))?;
+        let as_seen = files.iter().all(|file| file.seen.is_some());
         let files = ingest::files(self.store, files, sink)?;
         let manifest = Manifest::Files(FilesManifest { kind: output.kind.clone(), files });
         let artifact = Artifact::store(manifest, self.store)?;
-        self.built().artifacts.insert(port.to_owned(), artifact);
+        let mut built = self.built();
+        built.artifacts.insert(port.to_owned(), artifact);
+        built.as_seen.extend(as_seen.then(|| port.to_owned()));
         Ok(())
     }
 }

@@ -54,7 +54,8 @@ impl Parser<'_> {
         let mut written: Vec<_> = table.iter().collect();
         written.sort_by_key(|(key, _)| key.span().start);
         let mut all = Steps::default();
-        let mut inputs = Vec::new();
+        all.steps.reserve(written.len());
+        let mut inputs = Vec::with_capacity(written.len());
         let mut room = MAX_INSTANCES;
         for (key, value) in written {
             let Some(step) = self.written(key.get_ref(), &key.span(), value) else { continue };

@@ -6,6 +6,7 @@ mod commands;
 mod error;
 mod exit;
 mod formats;
+mod interrupt;
 mod metrics;
 mod report;
 mod session;
@@ -13,7 +14,6 @@ mod shown;
 mod text;
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::Parser;
 
@@ -21,14 +21,11 @@ use args::{Cli, Command};
 use error::CliError;
 use pipe_stages::program::guard::guard_with;
 
-/// Thousands of steps are hundreds of thousands of small pieces: a fifth of a run with nothing to do went into the system's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    keep_freed_memory();
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Run(_) | Command::Verify(_) | Command::Export(_)) {
-        interruptible();
+    if matches!(cli.command, Command::Verify(_) | Command::Export(_)) {
+        interrupt::in_order();
     }
     // This very file, also where it has been replaced meanwhile.
     guard_with("/proc/self/exe".into(), "guard");
@@ -55,17 +52,17 @@ fn main() -> ExitCode {
     ExitCode::from(if code == exit::DONE && text::is_lost() { exit::FAILED } else { code })
 }
 
-/// The first interruption ends the command in order, the second at once. Other commands only look, and end at once.
-fn interruptible() {
-    let handler = || {
-        if session::CANCEL.swap(true, Ordering::Relaxed) {
-            report::terminal::restore();
-            std::process::exit(exit::INTERRUPTED.into());
-        }
-    };
-    // Without a handler an interruption ends the program at once, which the store survives.
-    let _ = ctrlc::set_handler(handler);
+/// A command of milliseconds is not to spend a fifth of them on giving memory back and taking it again.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "a setting of the allocator")]
+fn keep_freed_memory() {
+    const TAKEN_AT_ONCE: libc::c_int = 64 << 20;
+    // SAFETY: sets a number; the only thread so far does it.
+    unsafe { libc::mallopt(libc::M_TOP_PAD, TAKEN_AT_ONCE) };
 }
+
+#[cfg(not(target_env = "gnu"))]
+fn keep_freed_memory() {}
 
 fn complain(error: &CliError, json: bool) -> u8 {
     if json {

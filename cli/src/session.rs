@@ -2,6 +2,7 @@
 //!
 //! The only place that reads the environment.
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -27,16 +28,16 @@ pub static CANCEL: AtomicBool = AtomicBool::new(false);
 
 /// An open pipeline.
 pub struct Session {
-    /// The checked pipeline.
-    pub graph: Graph,
+    /// The checked pipeline; freed with the process.
+    pub graph: ManuallyDrop<Graph>,
     /// Its store.
     pub store: Store,
     index: StatIndex,
     workers: Workers,
     credentials: Credentials,
     origin: Origin,
-    /// Bytes of memory of this machine.
-    memory: u64,
+    /// What this machine has.
+    limits: Limits,
 }
 
 impl Session {
@@ -55,15 +56,17 @@ impl Session {
         let graph = graph::check(&spec, pipe_stages::TABLE, &index);
         // An index that cannot be kept costs the next run some reading.
         let _ = index.save();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let limits = Limits::of_machine(cores, memory());
         let setup = WorkerSetup {
             program: named(worker.as_ref(), "PIPE_TORCH").unwrap_or_else(default_worker),
             device: device(&args.device),
-            threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into)),
+            threads: threads.unwrap_or(cores),
             environment: worker_environment(),
         };
         let credentials = credentials();
         let origin = origin(args, spec.params, &store, &setup).masked(&credentials);
-        Ok(Self { graph: graph?, store, index, workers: Workers::new(setup), credentials, origin, memory: memory() })
+        Ok(Self { graph: ManuallyDrop::new(graph?), store, index, workers: Workers::new(setup), credentials, origin, limits })
     }
 
     /// What the log of a run says of where it came from; `asked` are the steps named on the command line.
@@ -88,7 +91,7 @@ impl Session {
             events,
             cancel: &CANCEL,
             keep_going,
-            limits: Limits::of_machine(self.memory),
+            limits: self.limits,
             locked: None,
         }
     }

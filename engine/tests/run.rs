@@ -276,7 +276,7 @@ impl Toy {
             events: &events,
             cancel: &AtomicBool::new(false),
             keep_going: false,
-            limits: Limits::of_machine(u64::MAX),
+            limits: Limits::of_machine(2, u64::MAX),
             locked: None,
         };
         action(&graph, &vec![true; graph.steps.len()], &context)

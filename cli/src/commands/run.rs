@@ -13,6 +13,7 @@ use pipe_engine::spec::SpecError;
 
 use crate::args::RunArgs;
 use crate::error::CliError;
+use crate::interrupt::InOrder;
 use crate::report::{Bars, JsonLines, PlainLines};
 use crate::session::Session;
 use crate::{exit, text};
@@ -30,7 +31,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     let reporter = reporter(json);
     let answers = {
         // A run that does not begin has no log.
-        let events = Events::silent(reporter.as_ref());
+        let events = Events::silent(&reporter);
         let context = Context { locked: lock.held_to(), ..session.context(&events, args.keep_going) };
         run::ask(&session.graph, &wanted, refresh.as_deref(), &context)?
     };
@@ -38,7 +39,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     session.graph.take(&answers);
     let summary = {
         let origin = session.origin(&args.target.steps);
-        let events = Events::new(reporter.as_ref(), &session.store.runs(), &run_name()).with_origin(origin);
+        let events = Events::new(&reporter, &session.store.runs(), &run_name()).with_origin(origin);
         let context = session.context(&events, args.keep_going);
         run::run(&session.graph, &wanted, &Context { locked: lock.held_to(), ..context })
     };
@@ -49,7 +50,10 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
         print_tables(&session, &summary);
         print_end(&summary);
     }
-    Ok(code(&summary))
+    let code = code(&summary);
+    // Freed with the process.
+    std::mem::forget(summary);
+    Ok(code)
 }
 
 /// The steps whose pins are asked for anew, with those they need; all where `--refresh` names none.
@@ -139,7 +143,11 @@ impl<'a> LockFile<'a> {
     }
 }
 
-fn reporter(json: bool) -> Box<dyn Reporter> {
+fn reporter(json: bool) -> InOrder {
+    InOrder(reporter_of(json))
+}
+
+fn reporter_of(json: bool) -> Box<dyn Reporter> {
     if json {
         return Box::new(JsonLines);
     }

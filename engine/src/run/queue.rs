@@ -22,10 +22,10 @@ impl Limits {
     /// Network connections, where nothing else is said.
     pub const CONNECTIONS: u32 = 4;
 
-    /// The cores that this process may use, and so many bytes of memory.
+    /// So many cores and bytes of memory.
     #[must_use]
-    pub fn of_machine(memory: u64) -> Self {
-        let cpu = u32::try_from(rayon::current_num_threads()).unwrap_or(u32::MAX);
+    pub fn of_machine(cores: usize, memory: u64) -> Self {
+        let cpu = u32::try_from(cores).unwrap_or(u32::MAX);
         Self { cpu, net: Self::CONNECTIONS, memory }
     }
 

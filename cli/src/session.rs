@@ -66,7 +66,15 @@ impl Session {
         };
         let credentials = credentials();
         let origin = origin(args, spec.params, &store, &setup).masked(&credentials);
-        Ok(Self { graph: ManuallyDrop::new(graph?), store, index, workers: Workers::new(setup), credentials, origin, limits })
+        Ok(Self {
+            graph: ManuallyDrop::new(graph?),
+            store,
+            index,
+            workers: Workers::new(setup),
+            credentials,
+            origin,
+            limits,
+        })
     }
 
     /// What the log of a run says of where it came from; `asked` are the steps named on the command line.

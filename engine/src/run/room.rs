@@ -1,7 +1,8 @@
 //! Is there room for what a step will make? Asked before it starts: a disk found full later costs the work done until then.
 //!
-//! What a step will make is taken to be as large as what it made the last time, where that are files: they are made as a whole. What
-//! becomes of rows is written bit by bit, mostly shared with what is there, and cannot be told before.
+//! What a step will make is taken to be as large as what it made the last time, where that are files: they are made as a whole. A source
+//! takes no more than those of its files that the store lacks. What becomes of rows is written bit by bit, mostly shared with what is
+//! there, and cannot be told before.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -13,7 +14,7 @@ use crate::artifact::Manifest;
 use crate::graph::Step;
 use crate::history::History;
 use crate::problem::{FREE_SPACE, Failure, FailureClass};
-use crate::stage::DATASET;
+use crate::stage::{DATASET, Execute, Resolution, SourceFile};
 
 /// Runs whose logs are looked through.
 const RUNS: usize = 20;
@@ -43,7 +44,13 @@ impl Room {
     pub(super) fn check(&self, step: &Step, store: &Store) -> Result<(), Failure> {
         // What a file system does not tell is found out by writing.
         let Ok(room) = store.room() else { return Ok(()) };
-        let size = self.last_size(step, store);
+        let makes_files = step.outputs.iter().any(|output| output.kind != DATASET);
+        let (size, told_by) = match step.resolution.as_ref().filter(|resolution| !resolution.files.is_empty()) {
+            Some(local) if makes_files && matches!(step.stage.execute, Execute::Source(_)) => {
+                (lacking(local, &room, store), "those the store lacks")
+            }
+            _ => (self.last_size(step, store), "what it made last time"),
+        };
         let lacks = |what: String| {
             Failure::new(FailureClass::Store, format!("there is no room for it where the store lies: {what}"))
                 .help(FREE_SPACE)
@@ -53,7 +60,7 @@ impl Room {
                 [room.bytes.free, size.bytes, room.bytes.reserve].map(|n| ByteSize(n).display().si());
             let needed = ByteSize(size.bytes.saturating_add(room.bytes.reserve)).display().si();
             let what = format!(
-                "{free} are free, {needed} are needed ({last} for as much as it made last time, {reserve} to stay free for records)"
+                "{free} are free, {needed} are needed ({last} for {told_by}, {reserve} to stay free for records)"
             );
             return Err(lacks(what));
         }
@@ -61,7 +68,7 @@ impl Room {
             let (free, reserve) = (room.files.free, room.files.reserve);
             let needed = size.files.saturating_add(reserve);
             return Err(lacks(format!(
-                "{free} files can be made (free inodes), {needed} are needed ({} for as many as it made last time, {reserve} to stay free for records)",
+                "{free} files can be made (free inodes), {needed} are needed ({} for {told_by}, {reserve} to stay free for records)",
                 size.files
             )));
         }
@@ -82,6 +89,17 @@ impl Room {
         }
         size
     }
+}
+
+/// The files of a source that the store has to take; nothing, where there is room for all of them.
+fn lacking(source: &Resolution, room: &pipe_cache::Room, store: &Store) -> Size {
+    let all: u64 = source.files.iter().map(|file| file.len).sum();
+    if room.bytes.holds(all) {
+        return Size::default();
+    }
+    let lacks = |file: &&SourceFile| !matches!(store.locate(&file.digest), Ok(Some(_)));
+    // Small ones share a file of the store.
+    Size { bytes: source.files.iter().filter(lacks).map(|file| file.len).sum(), files: 0 }
 }
 
 /// Fails if the disk is full now that a step has written its files: programs may not have noticed, and nothing cut short is recorded.

@@ -10,6 +10,7 @@ use pipe_engine::problem::{Failure, Problem, nearest};
 use pipe_engine::source::GivenFile;
 use pipe_engine::stage::SourceFile;
 use pipe_engine::{FileDigest, StatIndex};
+use rayon::prelude::*;
 use walkdir::WalkDir;
 
 /// A file at hand.
@@ -66,16 +67,7 @@ pub fn list(path: &Path, patterns: Option<&GlobSet>) -> Result<Vec<LocalFile>, P
         return Ok(vec![LocalFile::new(name, path.to_owned())]);
     }
     let mut files = Vec::new();
-    let visible =
-        |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
-    for entry in WalkDir::new(path).follow_links(true).into_iter().filter_entry(visible) {
-        let found = match entry {
-            Ok(entry) if entry.file_type().is_file() => entry.into_path(),
-            Ok(_) => continue,
-            Err(error) => broken_link(&error)
-                .ok_or_else(|| Problem::param("source", format!("cannot list it: {error}")))?
-                .to_owned(),
-        };
+    for found in below(path)? {
         let inside = found.strip_prefix(path).unwrap_or(&found);
         let name = inside.to_str().ok_or_else(|| not_text(&found))?.to_owned();
         if patterns.is_none_or(|patterns| patterns.is_match(&name)) {
@@ -84,6 +76,46 @@ pub fn list(path: &Path, patterns: Option<&GlobSet>) -> Result<Vec<LocalFile>, P
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
+}
+
+/// The files below a folder, without hidden ones. Many folders in it are walked side by side.
+fn below(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    const MANY: usize = 8;
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in walk(path).max_depth(1).into_iter().filter_entry(visible) {
+        match entry {
+            Ok(entry) if entry.depth() == 1 && entry.file_type().is_dir() => folders.push(entry.into_path()),
+            entry => files.extend(file(entry)?),
+        }
+    }
+    let walked = |folder: &PathBuf| -> Result<Vec<PathBuf>, Problem> {
+        walk(folder).into_iter().filter_entry(visible).filter_map(|entry| file(entry).transpose()).collect()
+    };
+    let deeper: Vec<Vec<PathBuf>> = match folders.len() {
+        0..MANY => folders.iter().map(walked).collect::<Result<_, _>>()?,
+        _ => folders.par_iter().map(walked).collect::<Result<_, _>>()?,
+    };
+    files.extend(deeper.into_iter().flatten());
+    Ok(files)
+}
+
+fn walk(path: &Path) -> WalkDir {
+    WalkDir::new(path).follow_links(true)
+}
+
+fn visible(entry: &walkdir::DirEntry) -> bool {
+    entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
+}
+
+/// Where the file lies that an entry is, if it is one.
+fn file(entry: walkdir::Result<walkdir::DirEntry>) -> Result<Option<PathBuf>, Problem> {
+    match entry {
+        Ok(entry) => Ok(entry.file_type().is_file().then(|| entry.into_path())),
+        Err(error) => match broken_link(&error) {
+            Some(link) => Ok(Some(link.to_owned())),
+            None => Err(Problem::param("source", format!("cannot list it: {error}"))),
+        },
+    }
 }
 
 /// A link that leads nowhere: a file that cannot be read.

@@ -224,7 +224,7 @@ impl Store {
         }
         self.close_memories();
         let published = batch.records.link(disk)?;
-        self.refresh_packs()?;
+        self.packs.refresh()?;
         Ok(published)
     }
 

@@ -8,8 +8,8 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::damage::is_damage;
 use crate::error::{Context, StoreError};
-use crate::store::is_damage;
 use crate::{Blob, Digest, Store};
 
 /// How long to wait before each further look, in milliseconds: about a second in all.
@@ -51,14 +51,14 @@ impl Store {
     /// Reads an object from wherever it is whole, checked against its digest, and tells where that is. What is damaged is set aside.
     pub(crate) fn read_somewhere(&self, digest: &Digest) -> Result<(Blob, Vec<u8>), StoreError> {
         let blob = self.locate_named(digest)?.ok_or(StoreError::Missing(*digest))?;
-        match self.bytes_of(&blob) {
+        match self.packs.bytes_of(&blob) {
             Ok(bytes) => Ok((blob, bytes)),
             Err(error) if is_damage(&error) => {
                 self.set_aside(&blob);
                 self.read_elsewhere(blob)
             }
             Err(error) if is_stale(&error) => {
-                self.close_pack();
+                self.packs.close();
                 self.read_elsewhere(blob)
             }
             Err(error) => Err(error).context("read", &blob.path),
@@ -101,7 +101,7 @@ impl Store {
         if let Some(Ok(entries)) = self.object_path(digest).parent().map(fs::read_dir) {
             entries.for_each(drop);
         }
-        self.forget_packs();
+        self.packs.forget();
     }
 
     /// Whether the store lies on the file system of a network.

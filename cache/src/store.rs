@@ -17,21 +17,23 @@
 //!
 //! Nothing becomes visible to others before [`Store::commit`], which makes objects durable before the records that name them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use crate::action::ActionRecord;
 use crate::clock::Clock;
 use crate::commit::{Pending, whole_or_gone};
+use crate::damage::is_damage;
 use crate::disk::{Disk, Room};
 use crate::error::{Context, StoreError};
 use crate::heal::Patience;
 use crate::memory::RowMemory;
+use crate::packs::Packs;
 use crate::{Blob, Digest, Key, StatIndex, directory, owner, pack, reserve};
 
 const FORMAT: &str = "pipe-store/1";
@@ -53,25 +55,15 @@ pub struct Store {
     pub(crate) own: PathBuf,
     /// Whether there is no such directory, because this user may not write here.
     read_only: bool,
-    packs: RwLock<Packs>,
+    pub(crate) packs: Packs,
     pub(crate) pending: Mutex<Pending>,
     pub(crate) committing: Mutex<()>,
     memories: Mutex<Memories>,
-    /// The pack last read from. Its name is never used again, so that it stands for the same bytes as long as it is open.
-    open_pack: Mutex<Option<OpenPack>>,
     pub(crate) disk: OnceLock<Disk>,
     pub(crate) clock: Clock,
     pub(crate) patience: Patience,
     /// Whether a sync failed: what was written may be lost, whatever the system says later.
     pub(crate) in_doubt: AtomicBool,
-}
-
-/// A pack that is open, and as long as it was then: this process may append to it.
-#[derive(Clone)]
-struct OpenPack {
-    path: Arc<Path>,
-    len: u64,
-    file: Arc<fs::File>,
 }
 
 #[derive(Default)]
@@ -80,13 +72,6 @@ struct Memories {
     open: HashMap<Key, Arc<RowMemory>>,
     /// Directories that got new segments.
     grown: BTreeSet<PathBuf>,
-}
-
-#[derive(Default)]
-struct Packs {
-    seen: Option<SystemTime>,
-    files: HashSet<PathBuf>,
-    indexes: Vec<pack::Index>,
 }
 
 impl Store {
@@ -106,20 +91,19 @@ impl Store {
             made => made.map(|()| false)?,
         };
         let store = Self {
+            packs: Packs::new(root.join("packs")),
             root,
             own,
             read_only,
-            packs: RwLock::default(),
             pending: Mutex::default(),
             committing: Mutex::default(),
             memories: Mutex::default(),
-            open_pack: Mutex::default(),
             disk: OnceLock::new(),
             clock: Clock::start(),
             patience: Patience::default(),
             in_doubt: AtomicBool::new(false),
         };
-        store.refresh_packs()?;
+        store.packs.refresh()?;
         Ok(store)
     }
 
@@ -137,13 +121,13 @@ impl Store {
         if let Some(blob) = self.pending().blob(digest) {
             return Ok(Some(blob));
         }
-        if let Some(blob) = self.find_packed(digest) {
+        if let Some(blob) = self.packs.find(digest) {
             return Ok(Some(blob));
         }
         if let Some(blob) = self.find_loose(digest) {
             return Ok(Some(blob));
         }
-        Ok(if self.refresh_packs()? { self.find_packed(digest) } else { None })
+        Ok(if self.packs.refresh()? { self.packs.find(digest) } else { None })
     }
 
     fn find_loose(&self, digest: &Digest) -> Option<Blob> {
@@ -155,9 +139,7 @@ impl Store {
     /// Everywhere that an object lies, as far as this process knows.
     pub(crate) fn places(&self, digest: &Digest) -> Vec<Blob> {
         let pending = self.pending().blob(digest);
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        let packed = packs.indexes.iter().rev().filter_map(|index| index.find(digest));
-        pending.into_iter().chain(packed).chain(self.find_loose(digest)).collect()
+        pending.into_iter().chain(self.packs.find_all(digest)).chain(self.find_loose(digest)).collect()
     }
 
     /// Reads an object and checks it against its digest. A damaged one is moved aside, so that it is made again.
@@ -166,24 +148,6 @@ impl Store {
     /// When it is missing, damaged, or cannot be read.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         self.read_somewhere(digest).map(|(_, bytes)| bytes)
-    }
-
-    /// Reads an object; the pack last read stays open, since the next is often in it.
-    pub(crate) fn bytes_of(&self, blob: &Blob) -> std::io::Result<Vec<u8>> {
-        if !blob.path.starts_with(self.root.join("packs")) {
-            return blob.read();
-        }
-        let mut last = lock(&self.open_pack);
-        let pack = match last.take().filter(|pack| pack.path == blob.path && blob.ends_by(pack.len)) {
-            Some(pack) => pack,
-            None => {
-                let file = blob.open()?;
-                OpenPack { path: blob.path.clone(), len: file.metadata()?.len(), file: Arc::new(file) }
-            }
-        };
-        *last = Some(pack.clone());
-        drop(last);
-        blob.read_from(&pack.file, pack.len)
     }
 
     /// Where an object lies whose bytes are as its digest says: one in a pack is read, a large one is read if it changed since `index`
@@ -442,94 +406,12 @@ impl Store {
         self.root.join("checkpoints").join(key.to_string())
     }
 
-    fn find_packed(&self, digest: &Digest) -> Option<Blob> {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        packs.indexes.iter().rev().find_map(|index| index.find(digest))
-    }
-
     /// Stops remembering where packed objects lie that the published indexes know by now.
     pub(crate) fn release(&self, packed: &[pack::Entry]) {
         let mut pending = self.pending();
-        for entry in packed.iter().filter(|entry| self.find_packed(&entry.digest).is_some()) {
+        for entry in packed.iter().filter(|entry| self.packs.find(&entry.digest).is_some()) {
             pending.release(&entry.digest);
         }
-    }
-
-    /// Opens indexes that appeared since the last look; says whether there were any.
-    pub(crate) fn refresh_packs(&self) -> Result<bool, StoreError> {
-        let directory = self.root.join("packs");
-        let changed = fs::metadata(&directory).and_then(|meta| meta.modified()).ok();
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        if packs.seen == changed && changed.is_some() {
-            return Ok(false);
-        }
-        let files = pack::index_files(&directory)?;
-        packs.seen = changed;
-        if packs.files.iter().any(|known| !files.contains(known)) {
-            // Some were merged into others, or collected.
-            packs.files.clear();
-            packs.indexes.clear();
-        }
-        let before = packs.indexes.len();
-        for file in files {
-            if !packs.files.contains(&file) {
-                // One that vanished was merged into another by its owner; that one is listed too, or will be next time.
-                if let Ok(Some(index)) = pack::Index::open(&file) {
-                    packs.indexes.push(index);
-                }
-                packs.files.insert(file);
-            }
-        }
-        Ok(packs.indexes.len() > before)
-    }
-
-    /// Takes a damaged object out of use: a large one by moving it, a packed one by moving the indexes that name its pack.
-    pub(crate) fn set_aside(&self, blob: &Blob) {
-        self.close_pack();
-        if blob.path.starts_with(self.root.join("objects")) {
-            return self.quarantine(&blob.path);
-        }
-        for file in pack::index_files(&self.root.join("packs")).unwrap_or_default() {
-            let Ok(Some(index)) = pack::Index::open(&file) else { continue };
-            if index.find(&blob.digest).is_some_and(|found| found.path == blob.path) {
-                self.drop_damaged(&file, &index);
-            }
-        }
-        self.forget_packs();
-    }
-
-    /// Closes the pack last read from.
-    pub(crate) fn close_pack(&self) {
-        *lock(&self.open_pack) = None;
-    }
-
-    /// Reads all indexes anew.
-    pub(crate) fn forget_packs(&self) {
-        *self.packs.write().unwrap_or_else(PoisonError::into_inner) = Packs::default();
-        // The next look-up reads the directory again if this one fails.
-        let _ = self.refresh_packs();
-    }
-
-    /// Replaces an index by one without its damaged objects: where one is, there may be others, and each found by itself would cost a
-    /// run an attempt.
-    fn drop_damaged(&self, file: &Path, index: &pack::Index) {
-        let whole = |entry: &pack::Entry| index.find(&entry.digest).is_some_and(|blob| blob.read().is_ok());
-        let mut entries: Vec<pack::Entry> = index.entries().filter(whole).collect();
-        let aside = self.own.join(owner::unique_name());
-        let written =
-            fs::write(&aside, pack::index_bytes(&mut entries)).and_then(|()| fs::File::open(&aside)?.sync_all());
-        if written.is_ok() {
-            // If it fails the object stays known as damaged and the read reports it again.
-            let _ = fs::rename(&aside, file);
-        }
-    }
-
-    /// Moves a file out of use, where it can be looked at.
-    pub(crate) fn quarantine(&self, path: &Path) {
-        let damaged = self.root.join("damaged");
-        let name = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('/', "-");
-        // A store that cannot be written to keeps the entry, and every reader sees the damage again.
-        let _ = directory::make(&damaged).is_ok() && fs::rename(path, damaged.join(name)).is_ok();
     }
 }
 
@@ -581,11 +463,6 @@ fn begin(root: &Path) -> Result<(), StoreError> {
 /// `ab/cdef…` below a directory: at most 256 entries each on the first level.
 fn fan_out(directory: &Path, name: &str) -> PathBuf {
     directory.join(&name[..2]).join(&name[2..])
-}
-
-pub(crate) fn is_damage(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, IsADirectory, UnexpectedEof};
-    matches!(error.kind(), InvalidData | UnexpectedEof | IsADirectory)
 }
 
 /// The bytes of a record, and when it was last used.

@@ -149,12 +149,17 @@ fn an_interrupted_run_says_what_it_waits_for() {
     let project = project();
     project
         .write("slow.py", "import sys, time\nfor line in sys.stdin:\n    time.sleep(3)\n    print('{}', flush=True)\n");
+    let begun = project.path("begun");
     let spec = format!(
-        "{SPEC}\n[steps.slow]\nstage = \"command\"\ninputs = {{ kept = \"kept\" }}\nrun = [\"sh\", \"-c\", \"trap '' TERM INT; sleep 2\"]\noutputs = {{ out = \"files\" }}\n"
+        "{SPEC}\n[steps.slow]\nstage = \"command\"\ninputs = {{ kept = \"kept\" }}\nrun = [\"sh\", \"-c\", \"trap '' TERM INT; touch {}; sleep 3\"]\noutputs = {{ out = \"files\" }}\n",
+        begun.display()
     );
     project.write("p.toml", spec);
     let child = project.start(&["run", "p.toml"]);
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !begun.exists() && std::time::Instant::now() < patience {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     let id = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let run = project.finish(child);

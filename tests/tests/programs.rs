@@ -12,6 +12,8 @@ use pipe_tests::Project;
 
 /// Patience with what must begin.
 const BEGINNING: Duration = Duration::from_secs(30);
+/// Long enough to be gone, which takes a tenth of a second where the machine is not busy.
+const END: Duration = Duration::from_secs(15);
 
 /// A program with a child in its process group, one in a session of its own, and one without its environment.
 const FAMILY: &str = "exec 2> /dev/null; sleep $0 & setsid sleep $0 & env -i sleep $0 & cat > /dev/null; sleep $0";
@@ -76,10 +78,8 @@ fn nothing_outlives_a_kill() {
     let project = project(seconds);
     let run = Killed(project.start(&["run", "p.toml"]));
     assert_eq!(wait_for(RUNNING, seconds, BEGINNING), RUNNING);
-    let killed = Instant::now();
     drop(run);
-    assert_eq!(wait_for(0, seconds, Duration::from_secs(5)), 0);
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    assert_eq!(wait_for(0, seconds, END), 0);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_kill_at_any_moment_leaves_no_program() {
         std::thread::sleep(Duration::from_millis(3 * delay));
         drop(run);
         std::thread::sleep(Duration::from_millis(200));
-        assert_eq!(wait_for(0, seconds, Duration::from_secs(1)), 0, "killed after {} ms", 3 * delay);
+        assert_eq!(wait_for(0, seconds, END), 0, "killed after {} ms", 3 * delay);
     }
 }
 
@@ -111,5 +111,5 @@ fn nothing_outlives_a_kill_of_an_outer_pipe() {
     let run = Killed(project.start(&["run", "outer/outer.toml"]));
     assert_eq!(wait_for(RUNNING, seconds, BEGINNING), RUNNING);
     drop(run);
-    assert_eq!(wait_for(0, seconds, Duration::from_secs(5)), 0);
+    assert_eq!(wait_for(0, seconds, END), 0);
 }

@@ -125,7 +125,7 @@ impl Expression {
         self.check(&known, Wanted::Bool)
     }
 
-    /// Its tree, whose arithmetic mixes integers and floats; [`functions`] has what it calls.
+    /// Its tree, whose arithmetic mixes integers and floats; [`functions()`] has what it calls.
     #[must_use]
     pub const fn tree(&self) -> &IdedExpr {
         &self.tree

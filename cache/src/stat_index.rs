@@ -14,18 +14,16 @@ use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWri
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
+use crate::cores::map_many;
 use crate::store::lock;
 
 const FORMAT: &[u8] = b"stat-index/2\n";
 /// A file touched less than this before it was read is read again next time. Covers file systems with one-second
 /// and FAT's two-second times.
 const RACY: i64 = 2_000_000_000;
-/// Fewer files are looked at sooner than threads are woken.
-const FEW: usize = 16;
 /// An index of so many bytes is read beside other work.
 const LARGE: usize = 1 << 18;
 
@@ -143,8 +141,7 @@ impl StatIndex {
     /// The digests of many files, on all cores.
     #[must_use]
     pub fn digests<P: AsRef<Path> + Sync>(&self, paths: &[P]) -> Vec<io::Result<FileDigest>> {
-        let digest = |path: &P| self.digest(path.as_ref());
-        if paths.len() < FEW { paths.iter().map(digest).collect() } else { paths.par_iter().map(digest).collect() }
+        map_many(paths, |path| self.digest(path.as_ref()))
     }
 
     /// Writes the index back, if anything in it changed. Losing it costs time only, so it is not synced.

@@ -347,7 +347,7 @@ impl Store {
     /// When it cannot be made.
     pub fn scratch(&self) -> Result<PathBuf, StoreError> {
         self.writing()?;
-        let path = self.own.join(owner::unique_name());
+        let path = self.aside();
         fs::create_dir(&path).context("create", &path)?;
         Ok(path)
     }

@@ -35,4 +35,4 @@ pub mod step;
 pub mod verify;
 pub mod worker;
 
-pub use pipe_cache::{Blob, Digest, FileDigest, Key, StatIndex};
+pub use pipe_cache::{Blob, Digest, FileDigest, Key, StatIndex, map_many};

@@ -211,7 +211,7 @@ impl Lock {
     /// Whether the file there says just this.
     #[must_use]
     pub fn lies_at(&self, path: &Path) -> bool {
-        std::fs::read_to_string(path).is_ok_and(|found| found == self.render())
+        says(path, &self.render())
     }
 
     /// Writes the lock, unless the file already says the same. Returns whether it was written.
@@ -219,16 +219,20 @@ impl Lock {
     /// # Errors
     /// When it cannot be written; the file is then what it was.
     pub fn save(&self, path: &Path) -> Result<bool, LockError> {
-        if self.lies_at(path) {
+        let text = self.render();
+        if says(path, &text) {
             return Ok(false);
         }
-        let text = self.render();
         let aside = path.with_extension(format!("lock.{}", std::process::id()));
         std::fs::write(&aside, text)
             .and_then(|()| std::fs::rename(&aside, path))
             .map(|()| true)
             .map_err(|error| LockError::File { what: "write", path: path.to_owned(), why: error.to_string() })
     }
+}
+
+fn says(path: &Path, text: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|found| found == text)
 }
 
 /// A name as a TOML key.

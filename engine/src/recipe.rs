@@ -74,7 +74,7 @@ pub(crate) fn device_class(device: &str) -> &str {
 
 fn head(step: &Step, device: &str) -> String {
     let mut text = String::from("recipe/1\n");
-    line(&mut text, format_args!("stage {}/{}", step.stage.name, step.stage.version));
+    line(&mut text, format_args!("stage {}", step.stage.versioned()));
     for (name, value) in semantic(step.stage.params, &step.params) {
         line(&mut text, format_args!("param {name} {}", canonical(&value)));
     }

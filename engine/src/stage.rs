@@ -47,6 +47,14 @@ pub struct Stage {
     pub execute: Execute,
 }
 
+impl Stage {
+    /// Its name and version: `resize/1`.
+    #[must_use]
+    pub fn versioned(&self) -> String {
+        format!("{}/{}", self.name, self.version)
+    }
+}
+
 /// Finds the state of the outside world that a run will use.
 pub type Resolve = fn(&ResolveContext<'_>) -> Result<Resolution, Problem>;
 

@@ -52,7 +52,7 @@ fn one_step(session: &Session, found: &[Option<Found>], name: &str, args: &ShowA
     }
     let mut value = json!({
         "step": step.name,
-        "stage": format!("{}/{}", step.stage.name, step.stage.version),
+        "stage": step.stage.versioned(),
         "key": found.prepared.key,
         "recipe": found.prepared.recipe.lines().collect::<Vec<_>>(),
         "counts": found.record.counts,

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use petgraph::algo::{kosaraju_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
-use pipe_cache::StatIndex;
-use rayon::prelude::*;
+use pipe_cache::{StatIndex, map_many};
 use serde_json::Value;
 
 use super::{Edge, Graph, Step, replicate};
@@ -50,9 +49,6 @@ pub fn check(spec: &Spec, stages: &[&'static Stage], index: &StatIndex) -> Resul
         families: Arc::clone(&spec.families),
     })
 }
-
-/// Fewer steps are looked at sooner than threads are woken.
-const FEW: usize = 16;
 
 /// What can be told of a step without any other.
 struct Alone {
@@ -177,8 +173,7 @@ impl<'a> Checker<'a> {
             let resolution = params.as_ref().map_or(Ok(None), resolve);
             Alone { stage: Some(stage), params, resolution }
         };
-        let steps = &self.spec.steps;
-        if steps.len() < FEW { steps.iter().map(tell).collect() } else { steps.par_iter().map(tell).collect() }
+        map_many(&self.spec.steps, tell)
     }
 
     fn step(&mut self, at: usize, alone: Alone) {

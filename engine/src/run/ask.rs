@@ -68,7 +68,7 @@ pub fn ask(
         let resolution = answer(step, moving, (&mut known, &scratch.join(at.to_string())), context)?;
         answers.pinned.push(Pinned {
             step: step.name.clone(),
-            stage: format!("{}/{}", step.stage.name, step.stage.version),
+            stage: step.stage.versioned(),
             source: moving.source.clone(),
             pin: resolution.pin.clone(),
         });

@@ -157,7 +157,7 @@ pub fn result(
     let params = semantic(step.stage.params, &step.params).into_iter().collect();
     let ancestor = Ancestor {
         step: step.name.clone(),
-        stage: format!("{}/{}", step.stage.name, step.stage.version),
+        stage: step.stage.versioned(),
         key: prepared.key,
         params: serde_json::Value::Object(params),
         outputs: digests,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
+use pipe_cache::map_many;
 
 use pipe_cache::Raced;
 
@@ -33,9 +33,6 @@ const MOST_HEALED: u32 = 3;
 
 /// How many steps are looked up before any of them starts.
 const MOST_AT_ONCE: usize = 256;
-
-/// Fewer steps are looked up sooner than threads are woken.
-const FEW: usize = 16;
 
 /// The longest wait before a step is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -179,11 +176,10 @@ impl<'a> Scheduler<'a> {
 
     /// Looks the results of steps up, on all cores.
     fn evaluate(&self, steps: &[usize]) -> Vec<(usize, Result<Evaluation, Failure>)> {
-        let evaluate = |at: &usize| {
+        map_many(steps, |at| {
             let step = &self.graph.steps[*at];
             (*at, evaluate::evaluate(step, &self.inputs(step), self.lineage(*at), self.context))
-        };
-        if steps.len() < FEW { steps.iter().map(evaluate).collect() } else { steps.par_iter().map(evaluate).collect() }
+        })
     }
 
     /// A step has its result, or is to make it.

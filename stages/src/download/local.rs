@@ -9,8 +9,7 @@ use pipe_engine::dataset::changed_meanwhile;
 use pipe_engine::problem::{Failure, Problem, nearest};
 use pipe_engine::source::GivenFile;
 use pipe_engine::stage::SourceFile;
-use pipe_engine::{FileDigest, StatIndex};
-use rayon::prelude::*;
+use pipe_engine::{FileDigest, StatIndex, map_many};
 use walkdir::WalkDir;
 
 /// A file at hand.
@@ -80,7 +79,6 @@ pub fn list(path: &Path, patterns: Option<&GlobSet>) -> Result<Vec<LocalFile>, P
 
 /// The files below a folder, without hidden ones. Many folders in it are walked side by side.
 fn below(path: &Path) -> Result<Vec<PathBuf>, Problem> {
-    const MANY: usize = 8;
     let (mut files, mut folders) = (Vec::new(), Vec::new());
     for entry in walk(path).max_depth(1).into_iter().filter_entry(visible) {
         match entry {
@@ -91,11 +89,9 @@ fn below(path: &Path) -> Result<Vec<PathBuf>, Problem> {
     let walked = |folder: &PathBuf| -> Result<Vec<PathBuf>, Problem> {
         walk(folder).into_iter().filter_entry(visible).filter_map(|entry| file(entry).transpose()).collect()
     };
-    let deeper: Vec<Vec<PathBuf>> = match folders.len() {
-        0..MANY => folders.iter().map(walked).collect::<Result<_, _>>()?,
-        _ => folders.par_iter().map(walked).collect::<Result<_, _>>()?,
-    };
-    files.extend(deeper.into_iter().flatten());
+    for deeper in map_many(&folders, walked) {
+        files.extend(deeper?);
+    }
     Ok(files)
 }
 

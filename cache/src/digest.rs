@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::HEXLOWER;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The text given is not 64 lower-case hexadecimal digits.
@@ -58,12 +60,7 @@ macro_rules! hash_name {
             type Err = ParseDigestError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                if text.bytes().any(|b| b.is_ascii_uppercase()) {
-                    return Err(ParseDigestError(text.to_owned()));
-                }
-                blake3::Hash::from_hex(text)
-                    .map(|hash| Self(*hash.as_bytes()))
-                    .map_err(|_| ParseDigestError(text.to_owned()))
+                decode_hex(text.as_bytes()).map(Self).ok_or_else(|| ParseDigestError(text.to_owned()))
             }
         }
 
@@ -80,8 +77,7 @@ macro_rules! hash_name {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 if deserializer.is_human_readable() {
-                    let text = String::deserialize(deserializer)?;
-                    text.parse().map_err(serde::de::Error::custom)
+                    deserializer.deserialize_str(Text).map(Self)
                 } else {
                     <[u8; 32]>::deserialize(deserializer).map(Self)
                 }
@@ -98,6 +94,27 @@ hash_name! {
 hash_name! {
     /// The BLAKE3 of a recipe: a step, a chunk or a row of work to do.
     Key
+}
+
+fn decode_hex(text: &[u8]) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let read = (text.len() == 64).then(|| HEXLOWER.decode_mut(text, &mut bytes))?;
+    (read == Ok(bytes.len())).then_some(bytes)
+}
+
+/// Reads hexadecimal digits as they stand, without a copy of the text.
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = [u8; 32];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("64 hexadecimal digits")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<[u8; 32], E> {
+        decode_hex(text.as_bytes()).ok_or_else(|| E::custom(ParseDigestError(text.to_owned())))
+    }
 }
 
 /// Hashes a sequence of fields, each preceded by its length, so that no two sequences collide by concatenation.
@@ -143,6 +160,11 @@ mod tests {
         assert_eq!(digest.to_string().parse(), Ok(digest));
         assert!("ABC".parse::<Digest>().is_err());
         assert!(digest.to_string().to_uppercase().parse::<Digest>().is_err());
+        assert!("0".repeat(63).parse::<Digest>().is_err());
+        let json = serde_json::to_string(&digest).unwrap();
+        assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
+        let error = serde_json::from_str::<Digest>("\"abc\"").unwrap_err().to_string();
+        assert!(error.starts_with("`abc` is not a digest"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use pipe_cache::{Digest, Key, Store};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::artifact::{FilesManifest, Manifest};
+use crate::artifact::Manifest;
 use crate::compare::{self, RowChanges};
 use crate::dataset::load_column;
 use crate::explain::{Change, lines_that_differ};
@@ -223,15 +223,11 @@ fn outputs(
                 output.rows = Some(compare::rows(old, new, None, &|digest| load_column(store, digest))?);
             }
             (Some(Manifest::Files(old)), Some(Manifest::Files(new))) => {
-                output.files = Some(names(new).since(&names(old)));
+                output.files = Some(SourceList::held_by(new).since(&SourceList::held_by(old)));
             }
             _ => {}
         }
         found.push(output);
     }
     Ok(found)
-}
-
-fn names(manifest: &FilesManifest) -> SourceList {
-    SourceList(manifest.files.iter().map(|(name, entry)| (name.clone(), entry.digest)).collect())
 }

@@ -118,11 +118,10 @@ impl LockedStep {
     /// What a step's result is, as a lock holds it.
     #[must_use]
     pub fn of(step: &Step, result: &StepResult) -> Self {
-        let ancestor = &result.ancestor;
-        let (stage, key, pin) = (ancestor.stage.clone(), Some(ancestor.key), ancestor.pin.clone());
         let moving = step.resolution.as_ref().and_then(|resolution| resolution.moving.as_ref());
         let source = moving.map(|moving| moving.source.clone()).unwrap_or_default();
-        Self { stage, key, source, pin, outputs: ancestor.outputs.clone() }
+        let outputs = result.outputs.iter().map(|(port, artifact)| (port.clone(), artifact.digest)).collect();
+        Self { stage: step.stage.versioned(), key: Some(result.key), source, pin: step.pin().to_owned(), outputs }
     }
 }
 
@@ -191,6 +190,11 @@ impl Lock {
     /// Puts the steps of a profile in place of those there were.
     pub fn set(&mut self, profile: Option<&str>, steps: LockedSteps) {
         self.0.insert(profile.unwrap_or_default().to_owned(), steps);
+    }
+
+    /// Takes over what another has of its profiles.
+    pub fn adopt(&mut self, other: Self) {
+        self.0.extend(other.0);
     }
 
     /// The text of the lock: the same for the same content.
@@ -294,8 +298,8 @@ pub(crate) fn check_key(locked: &LockedSteps, step: &str, key: Key) -> Result<()
 /// When it gave something else under the same key.
 pub(crate) fn check_outputs(locked: &LockedSteps, step: &str, result: &StepResult) -> Result<(), Failure> {
     let Some(found) = locked.get(step) else { return Ok(()) };
-    let outputs = &result.ancestor.outputs;
-    let Some((port, digest)) = outputs.iter().find(|(port, digest)| found.outputs.get(*port) != Some(digest)) else {
+    let mut outputs = result.outputs.iter().map(|(port, artifact)| (port, artifact.digest));
+    let Some((port, digest)) = outputs.find(|(port, digest)| found.outputs.get(*port) != Some(digest)) else {
         return Ok(());
     };
     let expected = found.outputs.get(port).map_or_else(|| "nothing".to_owned(), Digest::to_string);

@@ -1,10 +1,11 @@
 //! Parameters of a step against the JSON schema of its stage: checking, defaults, and which of them enter the key.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use jsonschema::Validator;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::problem::{Problem, nearest};
@@ -47,15 +48,13 @@ pub fn check(schema: SchemaOf, given: &Value) -> Result<Value, Vec<Problem>> {
     Ok(parameters.filled(given))
 }
 
-/// The parameters that enter the key, by name.
+/// The parameters that enter the key, sorted by name.
 #[must_use]
-pub fn semantic(schema: SchemaOf, params: &Value) -> BTreeMap<String, Value> {
+pub fn semantic(schema: SchemaOf, params: &Value) -> Vec<(&str, &Value)> {
     let parameters = of(schema);
-    let object = params.as_object().into_iter().flatten();
-    object
-        .filter(|(name, _)| !parameters.speed.contains(*name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+    let mut semantic = params.as_object().map(by_name).unwrap_or_default();
+    semantic.retain(|(name, _)| !parameters.speed.contains(*name));
+    semantic
 }
 
 impl Parameters {
@@ -107,20 +106,31 @@ impl Parameters {
 }
 
 /// JSON with object keys sorted at every level: one text for one value.
+///
+/// # Panics
+/// Never: JSON becomes text.
 #[must_use]
 pub fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let sorted: BTreeMap<&String, &Value> = map.iter().collect();
-            let fields: Vec<String> = sorted
-                .into_iter()
-                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
-                .collect();
-            format!("{{{}}}", fields.join(","))
+    serde_json::to_string(&Sorted(value)).expect("JSON becomes text")
+}
+
+/// JSON whose object keys are written in order.
+struct Sorted<'a>(&'a Value);
+
+impl Serialize for Sorted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(map) => serializer.collect_map(by_name(map).into_iter().map(|(name, v)| (name, Self(v)))),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
+            scalar => scalar.serialize(serializer),
         }
-        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        _ => value.to_string(),
     }
+}
+
+fn by_name(map: &Map<String, Value>) -> Vec<(&str, &Value)> {
+    let mut sorted: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    sorted.sort_unstable_by_key(|(name, _)| *name);
+    sorted
 }
 
 fn properties(schema: &Value) -> Option<&Map<String, Value>> {
@@ -286,7 +296,7 @@ mod tests {
     use crate::problem::Subject;
     use crate::stage::params_schema;
     use schemars::JsonSchema;
-    use serde::{Deserialize, Serialize};
+    use serde::Deserialize;
     use serde_json::json;
 
     /// How to fit.
@@ -338,10 +348,8 @@ mod tests {
     fn defaults_are_filled_in_and_speed_stays_out_of_the_key() {
         let params = check(params_schema::<Params>, &json!({ "size": 3, "batch": 7 })).unwrap();
         assert_eq!(params, json!({ "size": 3, "fit": "pad", "batch": 7, "phases": [] }));
-        assert_eq!(
-            semantic(params_schema::<Params>, &params).into_keys().collect::<Vec<_>>(),
-            ["fit", "phases", "size"]
-        );
+        let names = semantic(params_schema::<Params>, &params).into_iter().map(|(name, _)| name);
+        assert_eq!(names.collect::<Vec<_>>(), ["fit", "phases", "size"]);
     }
 
     #[test]

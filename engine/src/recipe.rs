@@ -76,7 +76,7 @@ fn head(step: &Step, device: &str) -> String {
     let mut text = String::from("recipe/1\n");
     line(&mut text, format_args!("stage {}", step.stage.versioned()));
     for (name, value) in semantic(step.stage.params, &step.params) {
-        line(&mut text, format_args!("param {name} {}", canonical(&value)));
+        line(&mut text, format_args!("param {name} {}", canonical(value)));
     }
     if matches!(step.stage.execute, Execute::TorchRows | Execute::TorchStep) {
         line(&mut text, format_args!("device {}", device_class(device)));

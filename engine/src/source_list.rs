@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use pipe_cache::{ActionRecord, Digest, Store};
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::store_failure;
+use crate::artifact::{FilesManifest, Manifest, store_failure};
 use crate::problem::Failure;
+use crate::run::Artifact;
 use crate::stage::SourceFile;
 
 /// The name under which a record holds the list.
@@ -36,13 +37,27 @@ impl SourceList {
         Self(files.iter().map(|file| (file.name.clone(), file.digest)).collect())
     }
 
-    /// Stores the list.
+    /// The files that an artifact holds.
+    #[must_use]
+    pub fn held_by(manifest: &FilesManifest) -> Self {
+        Self(manifest.files.iter().map(|(name, entry)| (name.clone(), entry.digest)).collect())
+    }
+
+    /// Stores the list; where the step gave just these files, their manifest is the list.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn store(&self, store: &Store) -> Result<Digest, Failure> {
+    pub fn store<'a>(&self, gave: impl IntoIterator<Item = &'a Artifact>, store: &Store) -> Result<Digest, Failure> {
+        if let Some(same) = gave.into_iter().find(|artifact| self.is_held_by(&artifact.manifest)) {
+            return Ok(same.digest);
+        }
         let bytes = serde_json::to_vec(self).expect("plain data becomes JSON");
         store.put(&bytes).map_err(store_failure)
+    }
+
+    fn is_held_by(&self, manifest: &Manifest) -> bool {
+        let Manifest::Files(held) = manifest else { return false };
+        self.0.iter().eq(held.files.iter().map(|(name, entry)| (name, &entry.digest)))
     }
 
     /// The list that a record names; `None` where it names none.
@@ -52,6 +67,9 @@ impl SourceList {
     pub fn load(store: &Store, record: &ActionRecord) -> Result<Option<Self>, Failure> {
         let Some(digest) = record.outputs.get(SOURCES) else { return Ok(None) };
         let bytes = store.read(digest).map_err(store_failure)?;
+        if let Ok(Manifest::Files(held)) = Manifest::decode(&bytes) {
+            return Ok(Some(Self::held_by(&held)));
+        }
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| Failure::internal(format!("{digest} is not a list of files: {error}")))

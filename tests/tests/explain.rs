@@ -50,6 +50,27 @@ fn a_changed_parameter_and_a_changed_picture() {
     insta::assert_snapshot!("parameter_and_picture", told);
 }
 
+/// Files that a step gives as they lie are listed once: in its output.
+#[test]
+fn a_changed_file_of_files_taken_as_they_are() {
+    let project = Project::empty();
+    project.write("notes/a.txt", "one");
+    project.write("notes/deep/b.txt", "two");
+    project.write("notes/c.txt", "three");
+    project.write(
+        "f.toml",
+        "name = \"files\"\n[steps.notes]\nstage = \"download\"\nsource = \"notes\"\nformat = \"files\"\n",
+    );
+    let _ = project.run(&["f.toml"]);
+    project.write("notes/deep/b.txt", "two and a half");
+    project.write("notes/d.txt", "four");
+    std::fs::remove_file(project.path("notes/c.txt")).unwrap();
+    let before = told(&project, &["explain", "f.toml", "notes"]);
+    let _ = project.run(&["f.toml"]);
+    let after = told(&project, &["diff"]);
+    insta::assert_snapshot!("files_as_they_are", format!("{before}\n=== diff of the runs ===\n{after}"));
+}
+
 #[test]
 fn an_input_taken_from_elsewhere() {
     let project = Project::small();

@@ -112,14 +112,13 @@ impl<'a> LockFile<'a> {
             return;
         }
         let locked = |step: &Step| Some((step.name.clone(), LockedStep::of(step, summary.results.get(&step.name)?)));
-        let profile = self.profile().map(str::to_owned);
         let steps: LockedSteps = graph.steps.iter().filter_map(locked).collect();
         let mut alone = Lock::default();
-        alone.set(profile.as_deref(), steps.clone());
+        alone.set(self.profile(), steps);
         if alone.lies_at(&self.path) {
             return;
         }
-        self.read().set(profile.as_deref(), steps);
+        self.read().adopt(alone);
         if let Err(error) = self.save() {
             text::err(&format!("warning: {error}; the run is complete without it"));
         }

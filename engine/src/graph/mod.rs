@@ -81,6 +81,12 @@ impl Step {
         self.outputs.iter().find(|output| output.port == port)
     }
 
+    /// The state of the outside world that it uses besides local files; empty where there is none.
+    #[must_use]
+    pub fn pin(&self) -> &str {
+        self.resolution.as_ref().map_or("", |resolution| &resolution.pin)
+    }
+
     /// The port of the dataset that a row or table step works on.
     #[must_use]
     pub fn primary_port(&self) -> &'static str {

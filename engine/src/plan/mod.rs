@@ -16,7 +16,7 @@ use crate::event::RowCounts;
 use crate::graph::{Graph, Step};
 use crate::problem::Failure;
 use crate::recipe;
-use crate::run::evaluate::{find, lineage, prepare, row_recipe};
+use crate::run::evaluate::{ancestor, find, lineage, prepare, row_recipe};
 use crate::run::table::Table;
 use crate::run::{Artifact, Context, RowScanner, StepResult};
 use crate::stage::{Execute, Reads};
@@ -194,7 +194,7 @@ impl Planner<'_> {
         let lineage = lineage(self.graph, at, |from| self.ancestors[from].clone());
         let prepared = prepare(step, &inputs, lineage, &self.context.workers.setup().device);
         if let Some(result) = find(step, &prepared, self.context.store)? {
-            self.ancestors[at] = Some(result.ancestor.clone());
+            self.ancestors[at] = Some(ancestor(step, &result));
             return Ok(reuse(step, result));
         }
         let reason = "no result of this recipe is recorded";

@@ -118,7 +118,7 @@ pub fn find(step: &Step, prepared: &Prepared, store: &Store) -> Result<Option<St
     if let Some(rows) = &mut report.rows {
         rows.executed = 0;
     }
-    Ok(Some(StepResult { measures: record.measures, ..result(step, prepared, outputs, report) }))
+    Ok(Some(StepResult { measures: record.measures, ..result(prepared, outputs, report) }))
 }
 
 /// The recipe of a step as far as its inputs are known: without the lines of the others, and without lineage.
@@ -143,27 +143,28 @@ fn known_input<'a>(edge: &'a Edge, artifact: &'a Artifact) -> KnownInput<'a> {
     KnownInput { port: &edge.port, label: &edge.label, digest: artifact.digest, manifest: &artifact.manifest }
 }
 
-/// What a step gave, as its descendants and the user see it.
-pub fn result(
-    step: &Step,
-    prepared: &Prepared,
-    outputs: BTreeMap<String, Artifact>,
-    mut report: StepReport,
-) -> StepResult {
-    let digests: BTreeMap<String, Digest> =
-        outputs.iter().map(|(port, artifact)| (port.clone(), artifact.digest)).collect();
-    report.outputs = digests.clone();
-    report.key = Some(prepared.key);
-    let params = semantic(step.stage.params, &step.params).into_iter().collect();
-    let ancestor = Ancestor {
+/// A step as those that descend from it name it.
+pub fn ancestor(step: &Step, result: &StepResult) -> Ancestor {
+    let params = semantic(step.stage.params, &step.params).into_iter();
+    Ancestor {
         step: step.name.clone(),
         stage: step.stage.versioned(),
-        key: prepared.key,
-        params: serde_json::Value::Object(params),
-        outputs: digests,
-        pin: step.resolution.as_ref().map(|resolution| resolution.pin.clone()).unwrap_or_default(),
-    };
-    StepResult { outputs, ancestor, report, measures: BTreeMap::new() }
+        key: result.key,
+        params: params.map(|(name, value)| (name.to_owned(), value.clone())).collect(),
+        outputs: digests(&result.outputs),
+        pin: step.pin().to_owned(),
+    }
+}
+
+fn digests(outputs: &BTreeMap<String, Artifact>) -> BTreeMap<String, Digest> {
+    outputs.iter().map(|(port, artifact)| (port.clone(), artifact.digest)).collect()
+}
+
+/// What a step gave, as its descendants and the user see it.
+pub fn result(prepared: &Prepared, outputs: BTreeMap<String, Artifact>, mut report: StepReport) -> StepResult {
+    report.outputs = digests(&outputs);
+    report.key = Some(prepared.key);
+    StepResult { outputs, key: prepared.key, report, measures: BTreeMap::new() }
 }
 
 /// The artifacts a record names; `None` if one of them is gone.

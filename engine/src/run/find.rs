@@ -2,7 +2,7 @@
 
 use pipe_cache::{ActionRecord, Store};
 
-use super::evaluate::{self, Prepared, find, forget, is_complete, lineage, prepare};
+use super::evaluate::{self, Prepared, ancestor, find, forget, is_complete, lineage, prepare};
 use super::step::{LeftOut, rows_left_out};
 use super::{Artifact, Context, StepResult};
 use crate::artifact::store_failure;
@@ -60,8 +60,11 @@ pub fn survey(graph: &Graph, context: &Context<'_>) -> Result<Vec<Standing>, Fai
         let known: Option<Vec<Artifact>> = inputs.iter().cloned().collect();
         let (recipe, found) = match known {
             Some(known) => {
-                let ancestor = |from: usize| standings[from].found.as_ref().map(|found| found.result.ancestor.clone());
-                find_one(step, &known, lineage(graph, at, ancestor), context)?
+                let found = |from: usize| {
+                    let found: &Found = standings[from].found.as_ref()?;
+                    Some(ancestor(&graph.steps[from], &found.result))
+                };
+                find_one(step, &known, lineage(graph, at, found), context)?
             }
             None => (None, None),
         };

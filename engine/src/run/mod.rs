@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipe_cache::{Digest, StatIndex, Store};
+use pipe_cache::{Digest, Key, StatIndex, Store};
 
 use crate::artifact::{Manifest, store_failure};
 use crate::event::{Event, Events, StepReport};
@@ -34,7 +34,6 @@ use crate::graph::Graph;
 use crate::lock::LockedSteps;
 use crate::problem::Failure;
 use crate::source::Credentials;
-use crate::step::Ancestor;
 use crate::worker::client::{Cancel, Workers};
 use schedule::Scheduler;
 
@@ -105,8 +104,8 @@ impl Artifact {
 pub struct StepResult {
     /// Artifacts by port.
     pub outputs: BTreeMap<String, Artifact>,
-    /// The step as its descendants will name it.
-    pub ancestor: Ancestor,
+    /// Its key.
+    pub key: Key,
     /// What it did.
     pub report: StepReport,
     /// What was measured while it executed, in this run or an earlier one.

@@ -199,7 +199,7 @@ impl<'a> Scheduler<'a> {
 
     fn keep_to_lock(&self, step: &Step, found: &Evaluation) -> Result<(), Failure> {
         let key = match found {
-            Evaluation::Hit(result) => result.ancestor.key,
+            Evaluation::Hit(result) => result.key,
             Evaluation::Miss(prepared) => prepared.key,
         };
         self.context.locked.map_or(Ok(()), |locked| lock::check_key(locked, &step.name, key))
@@ -345,7 +345,7 @@ impl<'a> Scheduler<'a> {
 
     /// Says that another run recorded a key first, and loudly if it made something else of it.
     fn tell_raced(&self, Raced { key, differs }: &Raced) {
-        let of_key = |state: &State| matches!(state, State::Done(result) if result.ancestor.key == *key);
+        let of_key = |state: &State| matches!(state, State::Done(result) if result.key == *key);
         let step = self.states.iter().position(of_key).map(|at| self.graph.steps[at].name.clone()).unwrap_or_default();
         let first = format!("another run recorded {key} first; its result stays");
         let (level, message) = if differs.is_empty() {
@@ -385,7 +385,7 @@ impl<'a> Scheduler<'a> {
 
     fn lineage(&self, at: usize) -> Vec<Ancestor> {
         evaluate::lineage(self.graph, at, |from| match &self.states[from] {
-            State::Done(result) => Some(result.ancestor.clone()),
+            State::Done(result) => Some(evaluate::ancestor(&self.graph.steps[from], result)),
             _ => None,
         })
     }

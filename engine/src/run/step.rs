@@ -48,7 +48,7 @@ pub(super) fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) ->
     }
     let report =
         StepReport { stage: step.stage.name, executed: true, rows: done.counts, seconds, ..StepReport::default() };
-    Ok(StepResult { measures, ..result(step, &prepared, outputs, report) })
+    Ok(StepResult { measures, ..result(&prepared, outputs, report) })
 }
 
 /// Executes a step and gives what its record would name. Nothing is recorded.
@@ -146,7 +146,8 @@ fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink
         recorded.insert(format!("{BOOKKEEPING}bad.{port}"), context.store.put(&bytes).map_err(store_failure)?);
     }
     if let Some(resolution) = step.resolution.as_ref().filter(|resolution| !resolution.files.is_empty()) {
-        recorded.insert(SOURCES.to_owned(), SourceList::of(&resolution.files).store(context.store)?);
+        let list = SourceList::of(&resolution.files).store(artifacts.values(), context.store)?;
+        recorded.insert(SOURCES.to_owned(), list);
     }
     Ok(Done { recorded, outputs: Some(artifacts), counts: built.counts, unfinished: false })
 }

@@ -14,6 +14,7 @@ mod directory;
 mod disk;
 mod error;
 mod gc;
+mod hash;
 mod heal;
 mod inventory;
 mod living;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 use crate::cores::map_many;
+use crate::hash::hash;
 use crate::store::lock;
 
 const FORMAT: &[u8] = b"stat-index/2\n";
@@ -191,14 +192,7 @@ fn current() -> PathBuf {
 }
 
 fn hash_file(path: &Path) -> io::Result<(Digest, Stamp)> {
-    let file = File::open(path)?;
-    let mut hasher = blake3::Hasher::new();
-    if file.metadata()?.len() > 1 << 20 {
-        hasher.update_mmap_rayon(path)?;
-    } else {
-        hasher.update_reader(&file)?;
-    }
-    let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
+    let (digest, _) = hash(&File::open(path)?)?;
     Ok((digest, Stamp::of(&fs::metadata(path)?)))
 }
 

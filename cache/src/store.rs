@@ -31,6 +31,7 @@ use crate::commit::{Pending, whole_or_gone};
 use crate::damage::is_damage;
 use crate::disk::{Disk, Room};
 use crate::error::{Context, StoreError};
+use crate::hash::hash;
 use crate::heal::Patience;
 use crate::memory::RowMemory;
 use crate::packs::Packs;
@@ -215,9 +216,7 @@ impl Store {
         if !linked {
             whole_or_gone(&aside, fs::copy(path, &aside).map(drop))?;
         }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(&aside).context("read", &aside)?;
-        let (digest, len) = (Digest::from_bytes(*hasher.finalize().as_bytes()), hasher.count());
+        let (digest, len) = fs::File::open(&aside).and_then(|file| hash(&file)).context("read", &aside)?;
         if self.rely_on(&digest)?.is_some() {
             owner::remove(&aside);
         } else {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Context, StoreError};
+use crate::hash::hash;
 use crate::inventory::{fanned, files, list_names};
 use crate::memory::is_whole_segment;
 use crate::pack::{Entry, Index, index_files, pack_of};
@@ -144,7 +145,7 @@ impl Store {
         };
         match &part.what {
             What::Object(digest) => {
-                let same = hash(&part.path)?.is_none_or(|found| found == *digest);
+                let same = digest_of(&part.path)?.is_none_or(|found| found == *digest);
                 Ok(if same { Vec::new() } else { vec![Damage { object: Some(*digest), ..damage(Damaged::Object) }] })
             }
             What::Packed(entries) => check_packed(&part.path, entries),
@@ -220,13 +221,9 @@ fn check_packed(pack: &Path, entries: &[Entry]) -> Result<Vec<Damage>, StoreErro
 }
 
 /// The digest of a file; `None` if it is gone.
-fn hash(path: &Path) -> Result<Option<Digest>, StoreError> {
-    let mut hasher = blake3::Hasher::new();
-    match hasher.update_mmap(path) {
+fn digest_of(path: &Path) -> Result<Option<Digest>, StoreError> {
+    match File::open(path).and_then(|file| hash(&file)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        result => {
-            result.context("read", path)?;
-            Ok(Some(Digest::from_bytes(*hasher.finalize().as_bytes())))
-        }
+        hashed => hashed.context("read", path).map(|(digest, _)| Some(digest)),
     }
 }

@@ -131,11 +131,17 @@ impl Store {
         Ok(parts)
     }
 
-    /// Checks one part. What is removed or merged meanwhile is not damaged.
+    /// Checks one part. What is removed or merged meanwhile is not damaged, nor what another machine wrote and shows late.
     ///
     /// # Errors
     /// When a file cannot be read although it is there.
     pub fn check(&self, part: &Part) -> Result<Vec<Damage>, StoreError> {
+        let damage = self.check_now(part)?;
+        let whole = || Ok(self.check_now(part)?.is_empty().then_some(Vec::new()));
+        if damage.is_empty() { Ok(damage) } else { Ok(self.wait_for(whole, None)?.unwrap_or(damage)) }
+    }
+
+    fn check_now(&self, part: &Part) -> Result<Vec<Damage>, StoreError> {
         let damage = |what| Damage { what, path: part.path.clone(), object: None, key: None, place: None };
         let of_record = |what, whole: &dyn Fn(&[u8]) -> bool| match fs::read(&part.path) {
             Ok(bytes) if whole(&bytes) => Ok(Vec::new()),

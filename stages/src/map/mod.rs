@@ -3,16 +3,18 @@
 //!
 //! A row goes out and an answer comes in as a line of JSON each. Knows nothing of what the program does.
 
+mod answer;
 mod resident;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use pipe_engine::Blob;
 use pipe_engine::cell::{Cell, ColumnType, Row};
 use pipe_engine::problem::{Failure, Problem};
 use pipe_engine::stage::{
@@ -26,8 +28,7 @@ use serde_json::{Map, Value};
 
 use crate::image_file;
 use crate::program::files;
-use crate::record_rows::stays_inside;
-use crate::records::{self, RecordFormat};
+use crate::records;
 use resident::{Program, Start};
 
 /// The row of the stage table.
@@ -95,10 +96,7 @@ fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {
 fn load(load: &Load<'_>) -> Result<Box<dyn RowStage>, Failure> {
     let params: Params = load.params()?;
     let work = load.place.scratch.join("work");
-    let temporary = load.place.scratch.join("tmp");
-    for directory in [&work, &temporary] {
-        std::fs::create_dir_all(directory).map_err(|error| Failure::io("create", directory, &error))?;
-    }
+    std::fs::create_dir_all(&work).map_err(|error| Failure::io("create", &work, &error))?;
     let executable = files::lay_out(&params.run, load.place.sources, &work)?;
     let limit = params.programs.unwrap_or_else(rayon::current_num_threads).max(1);
     Ok(Box::new(Mapper {
@@ -109,7 +107,8 @@ fn load(load: &Load<'_>) -> Result<Box<dyn RowStage>, Failure> {
             threads: (load.place.threads / limit).max(1),
             log: load.place.log.map_or_else(|| load.place.scratch.join("output.log"), PathBuf::from),
             work,
-            temporary,
+            folders: load.place.scratch.join("programs"),
+            started: AtomicUsize::new(0),
         },
         columns: load.columns.to_vec(),
         writes: params.writes,
@@ -137,30 +136,35 @@ struct Mapper {
 
 impl RowStage for Mapper {
     fn run(&self, rows: &[Row], sink: &dyn Sink) -> Result<Vec<Outcome>, Failure> {
-        let mut images = Vec::new();
-        let lines = rows.iter().map(|row| self.line(row, &mut images)).collect::<Result<Vec<_>, _>>()?;
         let mut program = self.program(sink)?;
-        let answers = program.ask(&lines, sink);
-        // One that broke off is not asked again; its place may be taken by another.
-        let answers = match answers {
-            Ok(answers) => answers,
-            Err(broken) => {
-                self.free.fetch_add(1, Ordering::AcqRel);
-                let row = rows.get(broken.answered).map(|row| row.id.clone());
-                let failure = if sink.cancelled() { Failure::interrupted() } else { self.start.failure(&broken.why) };
-                return Err(Failure { row, ..failure });
+        let mut outcomes = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(self.at_once()) {
+            match self.ask(&mut program, rows, sink) {
+                Ok(more) => outcomes.extend(more),
+                // One that broke off is not asked again; its place may be taken by another.
+                Err(failure) => {
+                    self.free.fetch_add(1, Ordering::AcqRel);
+                    return Err(failure);
+                }
             }
-        };
+        }
         self.idle().push(program);
-        // What is left behind goes with the directory of the attempt.
-        images.iter().for_each(|path| drop(std::fs::remove_file(path)));
-        rows.iter().zip(&answers).map(|(row, answer)| self.outcome(row, answer)).collect()
+        Ok(outcomes)
     }
 }
+
+/// More rows than are ever given at once.
+const ALL: usize = usize::MAX;
 
 impl Mapper {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Program>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows that a program is given before it has answered the first. One that writes images is given the next when the image of the last
+    /// is taken over: it may write each under the same name.
+    fn at_once(&self) -> usize {
+        if self.writes.values().any(|column_type| *column_type == ColumnType::Image) { 1 } else { ALL }
     }
 
     /// A program that waits, or a new one where another may be started.
@@ -179,14 +183,32 @@ impl Mapper {
         }
     }
 
+    /// Gives rows to a program; what its answers make of them.
+    fn ask(&self, program: &mut Program, rows: &[Row], sink: &dyn Sink) -> Result<Vec<Outcome>, Failure> {
+        let mut images = Vec::new();
+        let lines = rows.iter().map(|row| self.line(row, &program.folders.given, &mut images));
+        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        let answers = program.ask(&lines, sink).map_err(|broken| {
+            let row = rows.get(broken.answered).map(|row| row.id.clone());
+            let failure = if sink.cancelled() { Failure::interrupted() } else { self.start.failure(&broken.why) };
+            Failure { row, ..failure }
+        })?;
+        let outcomes = rows.iter().zip(&answers);
+        let outcomes = outcomes.map(|(row, answer)| answer::outcome(row, answer, &self.writes, &program.folders));
+        let outcomes = outcomes.collect::<Result<_, _>>()?;
+        // What is left behind goes with the directory of the attempt.
+        images.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        Ok(outcomes)
+    }
+
     /// The line that gives a row to a program; images lie in files of their own until it is answered.
-    fn line(&self, row: &Row, images: &mut Vec<PathBuf>) -> Result<String, Failure> {
+    fn line(&self, row: &Row, folder: &Path, images: &mut Vec<PathBuf>) -> Result<String, Failure> {
         let mut object = Map::new();
         object.insert("id".to_owned(), Value::from(row.id.as_str()));
         for (name, cell) in self.columns.iter().zip(&row.cells).filter(|(name, _)| *name != "id") {
             let value = match cell {
                 Cell::Image(blob) => {
-                    let path = self.image(blob)?;
+                    let path = image_file(blob, folder)?;
                     images.push(path.clone());
                     Value::from(path.to_string_lossy())
                 }
@@ -196,58 +218,14 @@ impl Mapper {
         }
         Ok(format!("{}\n", Value::Object(object)))
     }
-
-    fn image(&self, blob: &pipe_engine::Blob) -> Result<PathBuf, Failure> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let bytes = blob.read().map_err(|error| Failure::io("read", &blob.path, &error))?;
-        let extension = image_file::extensions(&bytes).first().copied().unwrap_or("image");
-        let path = self.start.temporary.join(format!("{}.{extension}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        std::fs::write(&path, bytes).map_err(|error| Failure::io("write", &path, &error))?;
-        Ok(path)
-    }
-
-    /// What an answer makes of a row: the columns written, `{"drop": reason}` or `{"fail": message}`.
-    fn outcome(&self, row: &Row, answer: &str) -> Result<Outcome, Failure> {
-        let wrong = |why: String| Failure {
-            row: Some(row.id.clone()),
-            ..Failure::input(format!("the program answered `{}`, {why}", shorten(answer)))
-                .help("print one JSON object per row and nothing else: messages go to standard error")
-        };
-        let values: Map<String, Value> =
-            serde_json::from_str(answer).map_err(|_| wrong("which is not a JSON object".to_owned()))?;
-        let only = |name: &str| (values.len() == 1).then(|| values.get(name)?.as_str()).flatten();
-        if let (Some(reason), false) = (only("drop"), self.writes.contains_key("drop")) {
-            return Ok(Outcome::Drop(reason.to_owned()));
-        }
-        if let (Some(message), false) = (only("fail"), self.writes.contains_key("fail")) {
-            return Ok(Outcome::fail("map: failed", message));
-        }
-        if let Some(stray) = values.keys().find(|name| !self.writes.contains_key(*name)) {
-            return Err(wrong(format!("and `{stray}` is not among `writes`")));
-        }
-        let cells = self.writes.iter().map(|(name, column_type)| {
-            let value = values.get(name).unwrap_or(&Value::Null);
-            self.cell(value, *column_type).map_err(|why| wrong(format!("where `{name}` {why}")))
-        });
-        cells.collect::<Result<_, _>>().map(Outcome::Keep)
-    }
-
-    fn cell(&self, value: &Value, column_type: ColumnType) -> Result<Cell, String> {
-        let (ColumnType::Image, Value::String(path)) = (column_type, value) else {
-            return records::cell(value, column_type, RecordFormat::Jsonl).map_err(|why| format!("is {why}"));
-        };
-        let inside = |root: &PathBuf| stays_inside(path).then(|| root.join(path)).filter(|path| path.is_file());
-        let below = |root: &PathBuf| Some(PathBuf::from(path)).filter(|path| path.starts_with(root) && path.is_file());
-        let found =
-            inside(&self.start.work).or_else(|| below(&self.start.temporary)).or_else(|| below(&self.start.work));
-        let path = found.ok_or_else(|| format!("is {path}, which is no file of its own (write below $TMPDIR)"))?;
-        std::fs::read(&path).map(Cell::NewImage).map_err(|error| format!("cannot be read: {error}"))
-    }
 }
 
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+/// Writes an image to a file whose name no other had: programs may keep what they know of a file by its name.
+fn image_file(blob: &Blob, folder: &Path) -> Result<PathBuf, Failure> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let bytes = blob.read().map_err(|error| Failure::io("read", &blob.path, &error))?;
+    let extension = image_file::extensions(&bytes).first().copied().unwrap_or("image");
+    let path = folder.join(format!("{}.{extension}", COUNT.fetch_add(1, Ordering::Relaxed)));
+    std::fs::write(&path, bytes).map_err(|error| Failure::io("write", &path, &error))?;
+    Ok(path)
 }

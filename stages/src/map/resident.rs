@@ -1,11 +1,12 @@
 //! A program that stays alive: lines go in, as many lines come out.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pipe_engine::problem::Failure;
@@ -29,21 +30,42 @@ pub struct Start {
     pub threads: usize,
     /// Where it runs.
     pub work: PathBuf,
-    /// Where it may put what is not kept.
-    pub temporary: PathBuf,
+    /// Where each of them gets folders of its own.
+    pub folders: PathBuf,
     /// Where what it says on standard error goes.
     pub log: PathBuf,
+    /// Programs started so far.
+    pub started: AtomicUsize,
+}
+
+/// The folders of one program, which no other writes to. Their paths hold no link.
+pub struct Folders {
+    /// Where the images lie that it is given.
+    pub given: PathBuf,
+    /// Where it puts what it writes: its `TMPDIR`.
+    pub temporary: PathBuf,
+}
+
+impl Folders {
+    fn make(below: &Path) -> Result<Self, Failure> {
+        let make = |name: &str| {
+            let path = below.join(name);
+            let made = fs::create_dir_all(&path).and_then(|()| fs::canonicalize(&path));
+            made.map_err(|error| Failure::io("create", &path, &error))
+        };
+        Ok(Self { given: make("given")?, temporary: make("tmp")? })
+    }
 }
 
 impl Start {
-    fn run(&self) -> Run<'_> {
+    fn run<'a>(&'a self, temporary: &'a Path) -> Run<'a> {
         Run {
             executable: self.executable.clone(),
             arguments: self.arguments.clone(),
             env: &self.env,
             threads: self.threads,
             work: &self.work,
-            temporary: &self.temporary,
+            temporary,
             log: &self.log,
             kept: true,
         }
@@ -53,19 +75,23 @@ impl Start {
     pub fn start(&self) -> Result<Program, Failure> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.map_err(|error| Failure::io("write", &self.log, &error))?;
-        let mut child = self.run().start(Stdio::piped(), Stdio::piped(), log.into())?;
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let folders = Folders::make(&self.folders.join(number.to_string()))?;
+        let mut child = self.run(&folders.temporary).start(Stdio::piped(), Stdio::piped(), log.into())?;
         let (stdin, stdout) = child.pipes().ok_or_else(|| Failure::internal("a program was started without pipes"))?;
-        Ok(Program { stdin: Some(stdin), stdout, unread: Vec::new(), child })
+        Ok(Program { folders, stdin: Some(stdin), stdout, unread: Vec::new(), child })
     }
 
     /// Why a program failed, with the last it said.
     pub fn failure(&self, why: &str) -> Failure {
-        self.run().failure(why)
+        self.run(&self.folders).failure(why)
     }
 }
 
 /// A running program. Ended when it is dropped.
 pub struct Program {
+    /// Its folders.
+    pub folders: Folders,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     /// Bytes that came and are not a line yet.

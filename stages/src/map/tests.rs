@@ -125,18 +125,74 @@ fn an_interruption_ends_a_program_that_does_not_answer() {
     assert_eq!(failure.class, FailureClass::Interrupted);
 }
 
+/// Images for a program that writes images; they begin as a PNG does.
+struct Images {
+    dir: TempDir,
+    params: Value,
+}
+
+impl Images {
+    fn new(script: &str) -> Self {
+        let params = json!({
+            "run": ["sh", "-c", script], "reads": ["image"], "writes": { "new": "image" }, "programs": 2,
+        });
+        Self { dir: tempfile::tempdir().unwrap(), params }
+    }
+
+    fn bytes(content: &str) -> Vec<u8> {
+        [b"\x89PNG\r\n\x1a\n".as_slice(), content.as_bytes()].concat()
+    }
+
+    fn stage(&self) -> Box<dyn RowStage> {
+        let place = Place { scratch: self.dir.path(), ..Place::default() };
+        let (columns, schema) = (["image".to_owned()], schema(&COLUMNS[1..]));
+        load(&Load { params: &self.params, inputs: &Inputs::new(), columns: &columns, schema: &schema, place }).unwrap()
+    }
+
+    fn rows(&self, contents: &[String]) -> Vec<Row> {
+        let cell = |content: &String| Cell::Image(blob(self.dir.path(), &Self::bytes(content)));
+        contents.iter().map(|content| Row { id: content.clone(), cells: vec![cell(content)] }).collect()
+    }
+}
+
+/// Begins a script: `$in` is the image of the row.
+const EACH_IMAGE: &str = r#"while read -r line; do in=${line#*\"image\":\"}; in=${in%%\"*};"#;
+
 #[test]
-fn images_come_and_go_as_files() {
-    let dir = tempfile::tempdir().unwrap();
-    let png = [b"\x89PNG\r\n\x1a\n".as_slice(), b"rest"].concat();
-    let script = r#"while read -r line; do in=${line#*\"image\":\"}; in=${in%%\"*}; cp "$in" "$TMPDIR/out.png"; echo "{\"copy\":\"$TMPDIR/out.png\"}"; done"#;
-    let params = json!({ "run": ["sh", "-c", script], "reads": ["image"], "writes": { "copy": "image" } });
-    let place = Place { scratch: dir.path(), ..Place::default() };
-    let (columns, schema) = (["image".to_owned()], schema(&COLUMNS[1..]));
-    let setup = Load { params: &params, inputs: &Inputs::new(), columns: &columns, schema: &schema, place };
-    let row = Row { id: "a".to_owned(), cells: vec![Cell::Image(blob(dir.path(), &png))] };
-    let found = load(&setup).unwrap().run(&[row], &Quiet).unwrap();
-    assert_eq!(found, [Outcome::Keep(vec![Cell::NewImage(png)])]);
+fn images_may_be_written_under_one_name() {
+    let images = Images::new(&format!(
+        r#"{EACH_IMAGE} cp "$in" "$TMPDIR/out.png"; echo "{{\"new\":\"$TMPDIR/out.png\"}}"; done"#
+    ));
+    let stage = images.stage();
+    let contents: Vec<String> = (0..200).map(|at| format!("picture {at}")).collect();
+    let rows = images.rows(&contents);
+    let found: Vec<Outcome> = std::thread::scope(|scope| {
+        let parts: Vec<_> = rows.chunks(50).map(|part| scope.spawn(|| stage.run(part, &Quiet).unwrap())).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    });
+    let wanted = contents.iter().map(|content| Outcome::Keep(vec![Cell::NewImage(Images::bytes(content))]));
+    assert_eq!(found, wanted.collect::<Vec<_>>());
+}
+
+#[test]
+fn an_image_is_the_programs_own() {
+    let answer = |path: &str| {
+        let images = Images::new(&format!(r#"{EACH_IMAGE} {path}; echo "{{\"new\":\"$out\"}}"; done"#));
+        let outcomes = images.stage().run(&images.rows(&["one".to_owned()]), &Quiet);
+        outcomes.map_err(|failure| failure.message)
+    };
+    let kept = |content: &str| Ok(vec![Outcome::Keep(vec![Cell::NewImage(Images::bytes(content))])]);
+    assert_eq!(answer("out=$in"), kept("one"));
+    assert_eq!(answer(r#"cp "$in" "$TMPDIR/x"; out=x"#), kept("one"));
+    for path in [
+        "out=/etc/passwd",
+        "cp $in x; out=$PWD/x",
+        "out=$TMPDIR/../../../work",
+        r#"ln -s /etc/passwd "$TMPDIR/l"; out=l"#,
+    ] {
+        let message = answer(path).unwrap_err();
+        assert!(message.contains("which is no file below the program's $TMPDIR"), "{path}: {message}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use pipe_engine::cell::{Cell, ColumnType, Row};
 use pipe_engine::problem::{Failure, Problem};
+use pipe_engine::spec::{NAMES_ARE, is_name};
 use pipe_engine::stage::{
     Assignment, Contract, DATASET, Declare, Execute, Load, Mark, Port, Resources, Stage, TableStage, Verdict,
     params_schema,
@@ -84,9 +85,9 @@ fn check_parts(parts: &BTreeMap<String, f64>) -> Result<(), Problem> {
     }
     for (name, share) in parts {
         let at = format!("parts.{name}");
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        if !is_name(name) {
             return Err(Problem::param(at, format!("`{name}` cannot name a part"))
-                .help("use letters, digits, `_` and `-`: the part is an output port"));
+                .help(format!("{NAMES_ARE}: the part is an output port")));
         }
         if !(*share > 0.0 && *share < 1.0) {
             return Err(Problem::param(at, format!("a share of {share} is not between 0 and 1")));

@@ -136,6 +136,9 @@ mistakes! {
     memory_is_no_amount: "size = \"${size}\"" => "resources = { memory = \"much\" }\nsize = 8";
     unknown_resource: "size = \"${size}\"" => "resources = { cpus = 2 }\nsize = 8";
     misspelt_setting: "size = \"${size}\"" => "retires = 2\nsize = 8";
+    input_named_by_a_path: "[steps.thumbnails]" => "[steps.own]\nstage = \"command\"\nrun = [\"true\"]\ninputs = { good = \"texts\", \"../../up\" = \"texts\" }\noutputs = { o = \"files\" }\n\n[steps.thumbnails]";
+    output_named_by_a_path: "[steps.thumbnails]" => "[steps.own]\nstage = \"command\"\nrun = [\"true\"]\noutputs = { o = \"files\", \"/etc/o\" = \"files\" }\n\n[steps.thumbnails]";
+    part_named_by_a_path: "parts = { train = 0.5, test = 0.5 }" => "parts = { train = 0.5, \"../test\" = 0.5 }";
     labels_alike: "[steps.thumbnails]" => "[steps.release]\nstage = \"publish\"\ninputs = { data = [\"parts.train\", \"parts.train\"] }\nname = \"r\"\nlicense = \"cc0-1.0\"\n\n[steps.thumbnails]";
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Edge;
 use super::check::Checker;
 use crate::problem::{Problem, nearest};
-use crate::spec::{InputSpec, Reference, StepSpec};
+use crate::spec::{InputSpec, NAMES_ARE, Reference, StepSpec, is_name};
 use crate::stage::{Port, Stage};
 
 impl<'a> Checker<'a> {
@@ -78,6 +78,12 @@ impl<'a> Checker<'a> {
             self.complain(step, problem.help(help));
             return None;
         };
+        // The user names it, and stages make folders of that name.
+        if port.name == "*" && !is_name(&input.port) {
+            let message = format!("{:?} cannot name an input", input.port);
+            self.complain(step, Problem::input(&input.port, message).help(NAMES_ARE));
+            return None;
+        }
         if !port.many && input.refs.len() > 1 {
             let message = format!("input `{}` takes one artifact, not {}", port.name, input.refs.len());
             self.complain(step, Problem::input(&input.port, message));

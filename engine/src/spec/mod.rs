@@ -25,6 +25,15 @@ use crate::problem::Subject;
 use matrix::Families;
 use settings::StepSettings;
 
+/// Whether a text may name a step or a port. Names become those of folders, so none leads anywhere else.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-".contains(c))
+}
+
+/// What to do about a text that is no name.
+pub const NAMES_ARE: &str = "use letters, digits, `_` and `-`";
+
 /// Bytes of the pipeline file that something was said in.
 pub type Span = Range<usize>;
 

@@ -12,7 +12,7 @@ use super::parse::Parser;
 use super::places::Places;
 use super::settings::{self, StepSettings};
 use super::substitute::Scope;
-use super::{LeftOutStep, Span, StepSpec};
+use super::{LeftOutStep, NAMES_ARE, Span, StepSpec, is_name};
 use crate::expression::{Expression, Mistake, Type};
 use crate::problem::{Problem, Subject};
 
@@ -79,12 +79,8 @@ impl Parser<'_> {
             self.complain(&value.span(), format!("step `{name}` is a table"), None);
             return None;
         };
-        if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c)) {
-            self.complain(
-                span,
-                format!("`{name}` cannot name a step"),
-                Some("use letters, digits, `_` and `-`".to_owned()),
-            );
+        if !is_name(name) {
+            self.complain(span, format!("`{name}` cannot name a step"), Some(NAMES_ARE.to_owned()));
         }
         let Some(stage) = table.get("stage") else {
             let help = "`pipe stages` lists what there is".to_owned();

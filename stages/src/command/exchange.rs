@@ -1,8 +1,10 @@
 //! Inputs as files for a program, and what it leaves as outputs.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::Path;
 
+use pipe_engine::Digest;
 use pipe_engine::cell::{Cell, Schema};
 use pipe_engine::problem::Failure;
 use pipe_engine::step::{Data, Input, StepContext};
@@ -17,16 +19,28 @@ pub fn export_inputs(context: &StepContext<'_>, dir: &Path) -> Result<(), Failur
         let folder = dir.join(port);
         match &inputs[..] {
             [input] => export(context, input, &folder)?,
-            _ => inputs.iter().try_for_each(|input| export(context, input, &folder.join(folder_name(&input.label))))?,
+            _ => {
+                let mut taken = HashSet::new();
+                for input in inputs {
+                    export(context, input, &folder.join(folder_name(&input.label, &mut taken)))?;
+                }
+            }
         }
     }
     Ok(())
 }
 
-/// A label as the name of one folder: it may hold a path, as values of a matrix may.
-fn folder_name(label: &str) -> String {
+/// A label as the name of one folder: it may hold a path, as values of a matrix may. Where another label has that name, a digest tells
+/// them apart, also on file systems that do not tell letters from capitals.
+fn folder_name(label: &str, taken: &mut HashSet<String>) -> String {
+    const LONGEST: usize = 200;
     let name = label.replace(['/', '\0'], "_");
-    if name.trim_matches('.').is_empty() { format!("_{name}") } else { name }
+    let name = if name.trim_matches('.').is_empty() { format!("_{name}") } else { name };
+    if name.len() <= LONGEST && taken.insert(name.to_lowercase()) {
+        return name;
+    }
+    let shown: String = name.chars().take(LONGEST / 8).collect();
+    format!("{shown}-{}", Digest::of(label.as_bytes()).short())
 }
 
 fn export(context: &StepContext<'_>, input: &Input, dir: &Path) -> Result<(), Failure> {

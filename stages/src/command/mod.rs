@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use pipe_engine::cell::{ColumnType, Schema};
 use pipe_engine::problem::{Failure, Problem, nearest};
+use pipe_engine::spec::{NAMES_ARE, is_name};
 use pipe_engine::stage::{
     Contract, Declare, Execute, Port, Resolution, ResolveContext, Resources, Stage, params_schema,
 };
@@ -94,6 +95,10 @@ fn resolve(context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
 
 fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {
     let params: Params = step.params()?;
+    for name in params.outputs.keys().filter(|name| !is_name(name)) {
+        let problem = Problem::param(format!("outputs.{name}"), format!("{name:?} cannot name an output"));
+        return Err(problem.help(NAMES_ARE));
+    }
     for (name, columns) in &params.columns {
         check_columns(name, columns, &params)?;
     }

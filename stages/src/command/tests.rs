@@ -142,6 +142,29 @@ fn files_go_through_a_program() {
 }
 
 #[test]
+fn every_label_has_a_folder_of_its_own() {
+    let mut scene = Scene::new(&[]);
+    let labels = ["a/b", "a_b", "A_b", "..", ".", "_..", "x=../../../../up", &"l".repeat(300)];
+    let (_dirs, inputs): (Vec<_>, Vec<_>) = labels
+        .iter()
+        .map(|label| {
+            let (dir, files) = file_set(&[("label", label.as_bytes())]);
+            (dir, input(Data::Files(files), label))
+        })
+        .unzip();
+    scene.inputs.insert("several".into(), inputs);
+    scene.run(&sh("find {in}/several -name label | wc -l > {out}/made/count; cp -r {in}/several {out}/made")).unwrap();
+    assert_eq!(fs::read_to_string(scene.output("made").join("count")).unwrap().trim(), labels.len().to_string());
+    let folders = fs::read_dir(scene.output("made").join("several")).unwrap();
+    let mut found: Vec<String> =
+        folders.map(|folder| fs::read_to_string(folder.unwrap().path().join("label")).unwrap()).collect();
+    found.sort();
+    let mut wanted = labels.map(str::to_owned);
+    wanted.sort();
+    assert_eq!(found, wanted);
+}
+
+#[test]
 fn a_program_sees_only_what_is_in_its_key() {
     let files = [
         ("main.sh", "ls -A; cat data/x.txt"),
@@ -153,6 +176,12 @@ fn a_program_sees_only_what_is_in_its_key() {
     let scene = Scene::new(&files);
     let params = |files: Value| json!({ "run": ["sh", "./main.sh"], "files": files, "outputs": { "made": "files" } });
     assert_eq!(scene.names(&params(json!([]))), ["main.sh"]);
+    let made = std::process::Command::new("mkfifo").arg(scene.base.path().join("pipe")).status().unwrap();
+    assert!(made.success());
+    assert_eq!(
+        scene.names(&json!({ "run": ["sh", "./pipe", "main.sh"], "outputs": { "made": "files" } })),
+        ["main.sh"]
+    );
     assert_eq!(scene.names(&params(json!(["lib"]))), ["lib/a.py", "lib/b/c.py", "main.sh"]);
     assert_eq!(scene.names(&params(json!(["lib/*.py", "data/x.txt"]))), ["data/x.txt", "lib/a.py", "main.sh"]);
     let failure = scene.failure(&params(json!([])));
@@ -299,6 +328,10 @@ fn mistakes_are_found_while_planning() {
     assert!(
         declared(json!({ "run": ["sh", "--to={out}/mad"], "outputs": outputs })).contains("there is no output `mad`")
     );
+    for name in ["", ".", "../o", "/o", "a b", "@bad.made", "a.b"] {
+        let told = declared(json!({ "run": ["sh"], "outputs": { name: "files" } }));
+        assert_eq!(told, format!("outputs.{name}: {name:?} cannot name an output (use letters, digits, `_` and `-`)"));
+    }
     let columns =
         |name: &str, column: &str| json!({ "run": ["sh"], "outputs": outputs, "columns": { name: { column: "int" } } });
     assert!(declared(columns("mde", "n")).starts_with("columns.mde: there is no output `mde` (did you mean `made`?)"));

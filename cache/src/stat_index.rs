@@ -121,8 +121,12 @@ impl StatIndex {
         let path = if path.is_absolute() { path.to_owned() } else { self.directory.join(path) };
         for _ in 0..3 {
             let meta = fs::metadata(&path)?;
-            if !meta.is_file() {
+            if meta.is_dir() {
                 return Err(io::ErrorKind::IsADirectory.into());
+            }
+            // Whoever opened a pipe would wait for what may never come.
+            if !meta.is_file() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a file nor a folder"));
             }
             let stamp = Stamp::of(&meta);
             if let Some(entry) = self.entry(&path).filter(|entry| entry.holds_for(&stamp)) {
@@ -215,6 +219,15 @@ mod tests {
         fs::write(&path, b"two").unwrap();
         File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
         assert_ne!(index.digest(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        for path in ["/", "/dev/zero"] {
+            let error = StatIndex::in_memory().digest(Path::new(path)).unwrap_err();
+            let kind = if path == "/" { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
+            assert_eq!(error.kind(), kind, "{path}: {error}");
+        }
     }
 
     #[test]

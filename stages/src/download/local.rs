@@ -60,7 +60,12 @@ impl LocalFile {
 /// The files of a source that match the patterns, sorted by name. Hidden ones (`.git`, `.DS_Store`) are left out.
 pub fn list(path: &Path, patterns: Option<&GlobSet>) -> Result<Vec<LocalFile>, Problem> {
     let meta = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-    if !meta.is_dir() {
+    if !meta.is_dir() && !meta.is_file() {
+        let message = format!("{} is neither a file nor a folder", path.display());
+        return Err(Problem::param("source", message)
+            .help("what comes through a pipe or a device is gone once it is read: save it to a file"));
+    }
+    if meta.is_file() {
         File::open(path).map_err(|error| unreadable(path, &error))?;
         let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| not_text(path))?;
         return Ok(vec![LocalFile::new(name, path.to_owned())]);

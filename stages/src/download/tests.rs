@@ -283,3 +283,25 @@ fn mistakes_are_found_while_planning() {
     assert!(wrong.starts_with("id: there is no column `capton` (text or int) (did you mean `caption`?"), "{wrong}");
     assert!(problem(json!({ "source": "mixed", "format": "files", "id": "a" })).starts_with("id: these are files"));
 }
+
+#[test]
+fn what_no_one_writes_to_is_not_waited_for() {
+    let scene = Scene::new(&[("photos/a.png", b"\x89PNG\r\n\x1a\n")]);
+    for name in ["rows.jsonl", "rows.zip", "photos/b.png", "photos/metadata.jsonl"] {
+        let made = std::process::Command::new("mkfifo").arg(scene.base.path().join(name)).status().unwrap();
+        assert!(made.success());
+    }
+    let (sender, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let alone = [json!({ "source": "rows.jsonl" }), json!({ "source": "rows.zip", "format": "files" })];
+        let problems = alone.map(|params| scene.problem(&params));
+        sender.send((problems, scene.run(&json!({ "source": "photos" })).unwrap().ids().len())).unwrap();
+    });
+    let (problems, images) = told.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits");
+    let told = |name: &str| {
+        format!(
+            "source: BASE/{name} is neither a file nor a folder (what comes through a pipe or a device is gone once it is read: save it to a file)"
+        )
+    };
+    assert_eq!((problems, images), ([told("rows.jsonl"), told("rows.zip")], 1));
+}

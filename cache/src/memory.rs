@@ -72,13 +72,20 @@ impl RowMemory {
     #[must_use]
     pub fn get(&self, key: &RowKey) -> Option<Vec<u8>> {
         let state = self.state();
-        let young = state.fresh.get(key).or_else(|| state.saving.get(key));
-        young.cloned().or_else(|| state.segments.iter().rev().find_map(|segment| segment.find(key)).map(<[u8]>::to_vec))
+        let young = state.fresh.get(key).or_else(|| state.saving.get(key)).cloned();
+        let found =
+            young.or_else(|| state.segments.iter().rev().find_map(|segment| segment.find(key)).map(<[u8]>::to_vec));
+        found.filter(|value| !value.is_empty())
     }
 
-    /// Remembers a value. Durable after the next commit.
+    /// Remembers a value; an empty one is none. Durable after the next commit.
     pub fn insert(&self, key: RowKey, value: Vec<u8>) {
         self.state().fresh.insert(key, value);
+    }
+
+    /// Forgets what is remembered under a key, in segments that were published too: nothing, the latest value, stands in their stead.
+    pub fn forget(&self, key: RowKey) {
+        self.insert(key, Vec::new());
     }
 
     /// Writes a segment with what was added since the last call to `aside`; `None` if nothing was. To be followed by
@@ -367,7 +374,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let memory = RowMemory::open(dir.path()).unwrap();
         for n in 0..50 {
-            memory.insert(key(n), vec![u8::try_from(n).unwrap(); n as usize]);
+            memory.insert(key(n), vec![u8::try_from(n).unwrap(); n as usize + 1]);
         }
         let path = save(&memory).unwrap();
         assert!(memory.is_clean() && save(&memory).is_none());
@@ -376,7 +383,7 @@ mod tests {
 
         let again = RowMemory::open(dir.path()).unwrap();
         for n in 0..50 {
-            assert_eq!(again.get(&key(n)).unwrap(), vec![u8::try_from(n).unwrap(); n as usize]);
+            assert_eq!(again.get(&key(n)).unwrap(), vec![u8::try_from(n).unwrap(); n as usize + 1]);
         }
         assert!(again.get(&key(50)).is_none());
 

@@ -36,6 +36,22 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_row_that_is_forgotten_may_be_remembered_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recipe, row) = (Key::of(b"recipe"), row_key(&Key::of(b"a")));
+    let get = || open(dir.path()).memory(&recipe).unwrap().get(&row);
+    for (value, wanted) in [(Some(b"one"), Some(b"one".to_vec())), (None, None), (Some(b"two"), Some(b"two".to_vec()))]
+    {
+        let store = open(dir.path());
+        let memory = store.memory(&recipe).unwrap();
+        value.map_or_else(|| memory.forget(row), |value| memory.insert(row, value.to_vec()));
+        assert_eq!(memory.get(&row), wanted);
+        store.commit().unwrap();
+        assert_eq!(get(), wanted);
+    }
+}
+
+#[test]
 fn nothing_is_visible_to_others_before_the_commit() {
     let dir = tempfile::tempdir().unwrap();
     let (writer, reader) = (open(dir.path()), open(dir.path()));

@@ -146,6 +146,8 @@ pub enum FailureClass {
     Worker,
     /// What the step gave is recorded, but is not what the pipeline expects.
     Expectation,
+    /// Outcomes of rows may belong to other rows: none of the step's rows stays remembered.
+    Doubt,
     /// The lock that the run must keep to says otherwise.
     Locked,
     /// The user interrupted the run.

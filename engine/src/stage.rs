@@ -450,6 +450,15 @@ pub trait RowStage: Send + Sync {
     /// # Errors
     /// When the step cannot go on; a row that cannot be worked on is an [`Outcome::Fail`].
     fn run(&self, rows: &[Row], sink: &dyn Sink) -> Result<Vec<Outcome>, Failure>;
+
+    /// Ends what it started, once every row has its outcome.
+    ///
+    /// # Errors
+    /// When that does not end well; of class [`Doubt`](crate::problem::FailureClass::Doubt) where outcomes may belong to other rows.
+    fn finish(&self, sink: &dyn Sink) -> Result<(), Failure> {
+        let _ = sink;
+        Ok(())
+    }
 }
 
 /// What a table stage must know of a row to decide on the others: 16 bytes, such as a hash or a number that sorts.

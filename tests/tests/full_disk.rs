@@ -67,6 +67,25 @@ fn a_step_does_not_start_without_room_for_what_it_made_last() {
     assert_eq!(said(&project, "third").0, "0", "{}", said(&project, "third").1);
 }
 
+/// The program goes on when it cannot write, and fails for another reason, which it keeps to itself.
+#[test]
+fn a_program_that_fails_on_a_full_disk_need_not_say_why() {
+    let project = Project::empty();
+    project.write(
+        "p.toml",
+        "name = \"p\"\n[steps.made]\nstage = \"command\"\nrun = [\"sh\", \"-c\", \"head -c 30m /dev/zero >{out}/made/x 2>/dev/null; exit 120\"]\noutputs = { made = \"files\" }\n",
+    );
+    let script = format!("{KEEP}keep run run p.toml");
+    let Some(outcome) = on_small_disk(&project, "size=3m", &script) else { return };
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let (code, err) = said(&project, "run");
+    assert_eq!(code, "4", "{err}");
+    assert!(
+        err.contains("the disk was full when it failed: sh ended with code 120") && err.contains("`pipe gc`"),
+        "{err}"
+    );
+}
+
 /// Fills the disk in every way, under a run and a collection, and looks whether anything is wrong.
 fn is_survived(options: &str, fill: &str) {
     let project = Project::small();

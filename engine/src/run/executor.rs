@@ -78,6 +78,14 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Ends what executing rows started, once each has its outcome.
+    pub(super) fn finish(&self, sink: &dyn Sink) -> Result<(), Failure> {
+        match self {
+            Self::Torch { .. } => Ok(()),
+            Self::Cpu { stage, .. } => stage.finish(sink),
+        }
+    }
+
     pub(super) fn run(
         &self,
         rows: &[Row],

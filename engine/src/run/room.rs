@@ -104,13 +104,25 @@ fn lacking(source: &Resolution, room: &pipe_cache::Room, store: &Store) -> Size 
 
 /// Fails if the disk is full now that a step has written its files: programs may not have noticed, and nothing cut short is recorded.
 pub(super) fn was_enough(store: &Store) -> Result<(), Failure> {
-    match store.room() {
-        Ok(room) if room.bytes.free < FULL || room.files.free == 0 => {
-            let message = "the disk was full when it ended, so that what it made may be cut short; nothing is recorded";
-            Err(Failure::new(FailureClass::Store, message).help(FREE_SPACE))
-        }
-        _ => Ok(()),
+    if is_full(store) {
+        let message = "the disk was full when it ended, so that what it made may be cut short; nothing is recorded";
+        return Err(Failure::new(FailureClass::Store, message).help(FREE_SPACE));
     }
+    Ok(())
+}
+
+/// Why a step failed, told while its files are there: programs that fail on a full disk often do not say so.
+pub(super) fn explain(failure: Failure, store: &Store) -> Failure {
+    let told = matches!(failure.class, FailureClass::Store | FailureClass::Interrupted | FailureClass::Lost);
+    if told || !is_full(store) {
+        return failure;
+    }
+    let message = format!("the disk was full when it failed: {}", failure.message);
+    Failure { class: FailureClass::Store, message, help: Some(FREE_SPACE.to_owned()), ..failure }
+}
+
+fn is_full(store: &Store) -> bool {
+    store.room().is_ok_and(|room| room.bytes.free < FULL || room.files.free == 0)
 }
 
 /// The latest outputs of each step.

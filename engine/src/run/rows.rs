@@ -7,7 +7,7 @@ use pipe_cache::{Blob, Digest, Fields, Key, RowKey, RowMemory, Store, row_key};
 use super::evaluate::Prepared;
 use super::executor::Executor;
 use super::transform::Tally;
-use super::{Context, transform};
+use super::{Context, room, transform};
 use crate::artifact::{Chunk, store_failure};
 use crate::cell::{Cell, ColumnType, Row};
 use crate::column::Column;
@@ -15,7 +15,7 @@ use crate::dataset::{load_column, locate, store_image};
 use crate::delta::{ChunkDelta, DeltaBuilder, Remembered, Why};
 use crate::event::RowCounts;
 use crate::graph::Step;
-use crate::problem::Failure;
+use crate::problem::{Failure, FailureClass};
 use crate::recipe;
 use crate::stage::Outcome;
 use crate::step::{Inputs, Sink};
@@ -79,21 +79,28 @@ impl<'a> RowScanner<'a> {
         if let Some((digest, delta)) = self.known_chunk(chunk) {
             return Ok(ChunkScan::Known(digest, delta));
         }
-        let columns: Vec<Column> = self
-            .columns
-            .iter()
-            .map(|name| {
-                let digest = chunk.columns.get(name);
-                load_column(
-                    self.store,
-                    digest.ok_or_else(|| Failure::internal(format!("a chunk lacks column `{name}`")))?,
-                )
-            })
-            .collect::<Result<_, _>>()?;
-        let rows = usize::try_from(chunk.rows).map_err(|_| Failure::internal("a chunk too large"))?;
-        let keys: Vec<RowKey> = (0..rows).map(|row| self.key(&columns, row)).collect();
+        let (columns, keys) = self.rows(chunk)?;
         let found = keys.iter().map(|key| self.remembered(key)).collect();
         Ok(ChunkScan::Rows(ScannedRows { columns, keys, found }))
+    }
+
+    /// Forgets a chunk and each of its rows.
+    fn forget(&self, chunk: &Chunk) -> Result<(), Failure> {
+        self.memory.forget(self.chunk_key(chunk));
+        self.rows(chunk)?.1.into_iter().for_each(|key| self.memory.forget(key));
+        Ok(())
+    }
+
+    /// The columns of a chunk that the step reads, and the keys of its rows.
+    fn rows(&self, chunk: &Chunk) -> Result<(Vec<Column>, Vec<RowKey>), Failure> {
+        let load = |name: &String| {
+            let digest = chunk.columns.get(name);
+            load_column(self.store, digest.ok_or_else(|| Failure::internal(format!("a chunk lacks column `{name}`")))?)
+        };
+        let columns: Vec<Column> = self.columns.iter().map(load).collect::<Result<_, _>>()?;
+        let rows = usize::try_from(chunk.rows).map_err(|_| Failure::internal("a chunk too large"))?;
+        let keys = (0..rows).map(|row| self.key(&columns, row)).collect();
+        Ok((columns, keys))
     }
 
     /// The key of a row: its recipe and the cells it reads.
@@ -169,17 +176,15 @@ pub(super) fn execute(
     let executor = Executor::new(step, inputs, &dataset.schema, context)?;
     let total = dataset.rows();
     let mut run = Run { scanner, executor, sink, total, done: 0, executed: 0, unfinished: false };
-    let (mut tally, mut deltas) = (Tally::default(), Vec::with_capacity(dataset.chunks.len()));
-    let mut chunks = dataset.chunks.iter().peekable();
-    while chunks.peek().is_some() {
-        let mut window = run.window(&mut chunks)?;
-        run.fill(&mut window)?;
-        for (chunk, scan) in window {
-            let (digest, delta) = run.finish_chunk(chunk, scan)?;
-            tally.add(0, &delta);
-            deltas.push(digest);
+    let mut tally = Tally::default();
+    let all = run.all(&dataset.chunks, &mut tally).map_err(|failure| room::explain(failure, context.store));
+    let deltas = match all {
+        Err(failure) if failure.class == FailureClass::Doubt => {
+            dataset.chunks.iter().try_for_each(|chunk| run.scanner.forget(chunk))?;
+            return Err(failure);
         }
-    }
+        deltas => deltas?,
+    };
     let port = step.outputs.first().map_or("", |output| output.port.as_str());
     let outputs = vec![transform::store_deltas(port, &deltas, context.store)?];
     Ok(Executed { outputs, counts: tally.finish(run.executed), unfinished: run.unfinished })
@@ -198,6 +203,23 @@ struct Run<'a> {
 type Window<'a> = Vec<(&'a Chunk, ChunkScan)>;
 
 impl Run<'_> {
+    /// Executes every chunk; the digests of their deltas.
+    fn all(&mut self, chunks: &[Chunk], tally: &mut Tally) -> Result<Vec<Digest>, Failure> {
+        let mut deltas = Vec::with_capacity(chunks.len());
+        let mut chunks = chunks.iter().peekable();
+        while chunks.peek().is_some() {
+            let mut window = self.window(&mut chunks)?;
+            self.fill(&mut window)?;
+            for (chunk, scan) in window {
+                let (digest, delta) = self.finish_chunk(chunk, scan)?;
+                tally.add(0, &delta);
+                deltas.push(digest);
+            }
+        }
+        self.executor.finish(self.sink)?;
+        Ok(deltas)
+    }
+
     /// Scans the next chunks.
     fn window<'c>(&mut self, chunks: &mut impl Iterator<Item = &'c Chunk>) -> Result<Window<'c>, Failure> {
         let (mut window, mut rows) = (Vec::new(), 0);

@@ -103,7 +103,22 @@ fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &d
 fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink) -> Result<Done, Failure> {
     let scratch = Scratch(context.store.scratch().map_err(store_failure)?);
     let given = Given::new(step, context.store);
-    let written = match step.stage.execute {
+    let written = written(step, prepared, context, sink, (&scratch, &given));
+    let written = written.map_err(|failure| room::explain(failure, context.store))?;
+    room::was_enough(context.store)?;
+    given.directories(&written, sink)?;
+    recorded(step, given.finish(), context.store)
+}
+
+/// Has the stage do its work; the directories it wrote to, by port.
+fn written(
+    step: &Step,
+    prepared: &Prepared,
+    context: &Context<'_>,
+    sink: &dyn Sink,
+    (scratch, given): (&Scratch, &Given<'_>),
+) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    Ok(match step.stage.execute {
         Execute::Source(run) => {
             let empty = Resolution::default();
             let resolution = step.resolution.as_ref().unwrap_or(&empty);
@@ -112,7 +127,7 @@ fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink
                 resolution,
                 base: context.base,
                 scratch: &scratch.0,
-                outputs: &given,
+                outputs: given,
                 credentials: context.credentials,
                 sink,
             })?;
@@ -123,19 +138,20 @@ fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink
             BTreeMap::new()
         }
         Execute::Step(run) => {
-            let task = task(step, prepared, context, &scratch)?;
-            run(&StepContext { task: &task, sink, datasets: Some(&given) })?;
+            let task = task(step, prepared, context, scratch)?;
+            run(&StepContext { task: &task, sink, datasets: Some(given) })?;
             task.outputs
         }
         _ => {
-            let task = task(step, prepared, context, &scratch)?;
+            let task = task(step, prepared, context, scratch)?;
             context.workers.step(&task, sink)?;
             task.outputs
         }
-    };
-    room::was_enough(context.store)?;
-    given.directories(&written, sink)?;
-    let built = given.finish();
+    })
+}
+
+/// What the record of a step names that gave these artifacts.
+fn recorded(step: &Step, built: Built, store: &Store) -> Result<Done, Failure> {
     let artifacts = built.artifacts;
     if let Some(missing) = step.outputs.iter().find(|output| !artifacts.contains_key(&output.port)) {
         return Err(Failure::internal(format!("the stage gave nothing on output `{}`", missing.port)));
@@ -143,10 +159,10 @@ fn made(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink
     let mut recorded: BTreeMap<String, Digest> = artifacts.iter().map(|(port, a)| (port.clone(), a.digest)).collect();
     for (port, bad) in built.bad.iter().filter(|(_, bad)| !bad.is_empty()) {
         let bytes = serde_json::to_vec(bad).map_err(|error| Failure::internal(error.to_string()))?;
-        recorded.insert(format!("{BOOKKEEPING}bad.{port}"), context.store.put(&bytes).map_err(store_failure)?);
+        recorded.insert(format!("{BOOKKEEPING}bad.{port}"), store.put(&bytes).map_err(store_failure)?);
     }
     if let Some(resolution) = step.resolution.as_ref().filter(|resolution| !resolution.files.is_empty()) {
-        let list = SourceList::of(&resolution.files).store(artifacts.values(), context.store)?;
+        let list = SourceList::of(&resolution.files).store(artifacts.values(), store)?;
         recorded.insert(SOURCES.to_owned(), list);
     }
     Ok(Done { recorded, outputs: Some(artifacts), counts: built.counts, unfinished: false })

@@ -95,7 +95,7 @@ fn resolve(context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
 
 fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {
     let params: Params = step.params()?;
-    for name in params.outputs.keys().filter(|name| !is_name(name)) {
+    if let Some(name) = params.outputs.keys().find(|name| !is_name(name)) {
         let problem = Problem::param(format!("outputs.{name}"), format!("{name:?} cannot name an output"));
         return Err(problem.help(NAMES_ARE));
     }

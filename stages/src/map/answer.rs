@@ -62,7 +62,8 @@ fn own_file(path: &str, folders: &Folders) -> Option<PathBuf> {
     (own && file.is_file()).then_some(file)
 }
 
-fn shorten(text: &str) -> String {
+/// The first of a text, as a message shows it.
+pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -151,6 +151,12 @@ impl RowStage for Mapper {
         self.idle().push(program);
         Ok(outcomes)
     }
+
+    fn finish(&self, sink: &dyn Sink) -> Result<(), Failure> {
+        let mut programs = std::mem::take(&mut *self.idle());
+        programs.iter_mut().for_each(Program::give_no_more);
+        programs.into_iter().try_for_each(|program| program.end(sink).map_err(|wrong| self.start.failure(&wrong)))
+    }
 }
 
 /// More rows than are ever given at once.
@@ -190,7 +196,7 @@ impl Mapper {
         let lines = lines.collect::<Result<Vec<_>, _>>()?;
         let answers = program.ask(&lines, sink).map_err(|broken| {
             let row = rows.get(broken.answered).map(|row| row.id.clone());
-            let failure = if sink.cancelled() { Failure::interrupted() } else { self.start.failure(&broken.why) };
+            let failure = if sink.cancelled() { Failure::interrupted() } else { self.start.failure(&broken.wrong) };
             Failure { row, ..failure }
         })?;
         let outcomes = rows.iter().zip(&answers);

@@ -7,16 +7,19 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pipe_engine::problem::Failure;
+use pipe_engine::problem::{Failure, FailureClass};
 use pipe_engine::step::Sink;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::answer::shorten;
 use crate::program::{Run, Watched};
 
 /// How often one that waits looks whether the run is being interrupted.
 pub const TICK: Duration = Duration::from_millis(50);
+/// How long a program that has answered everything may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How programs are started.
 pub struct Start {
@@ -82,9 +85,18 @@ impl Start {
         Ok(Program { folders, stdin: Some(stdin), stdout, unread: Vec::new(), child })
     }
 
-    /// Why a program failed, with the last it said.
-    pub fn failure(&self, why: &str) -> Failure {
-        self.run(&self.folders).failure(why)
+    /// Why a program failed, with the last it said on standard error.
+    pub fn failure(&self, wrong: &Wrong) -> Failure {
+        match wrong {
+            Wrong::Broken(why) => self.run(&self.folders).failure(why),
+            Wrong::Unasked(said) => Failure {
+                class: FailureClass::Doubt,
+                ..Failure::input(format!(
+                    "the program said more than it was asked, so that answers may belong to other rows: `{said}`"
+                ))
+                .help("print one JSON object per row and nothing else: messages go to standard error; no row of the step stays remembered")
+            },
+        }
     }
 }
 
@@ -99,20 +111,30 @@ pub struct Program {
     child: Watched,
 }
 
-/// A program that did not answer every line.
+/// What was wrong with a program, in words that follow its name.
+pub enum Wrong {
+    /// It ended, or cannot be heard.
+    Broken(String),
+    /// It said this, and nobody had asked.
+    Unasked(String),
+}
+
+/// A program that did not answer every line once.
 pub struct Broken {
-    /// Lines it answered.
+    /// Lines it answered before that went wrong.
     pub answered: usize,
-    /// Why not the next.
-    pub why: String,
+    /// What did.
+    pub wrong: Wrong,
 }
 
 impl Program {
     /// Gives lines and takes as many answers.
     pub fn ask(&mut self, lines: &[String], sink: &dyn Sink) -> Result<Vec<String>, Broken> {
+        let early = |wrong: Wrong| Broken { answered: 0, wrong };
         let Some(mut stdin) = self.stdin.take() else {
-            return Err(Broken { answered: 0, why: "takes no more rows".to_owned() });
+            return Err(early(Wrong::Broken("takes no more rows".to_owned())));
         };
+        self.be_silent().map_err(early)?;
         // Written by another thread: a program that answers while it reads would else wait for us as we for it.
         let (stdin, answers) = std::thread::scope(|scope| {
             let writer = scope.spawn(move || {
@@ -131,43 +153,103 @@ impl Program {
         answers
     }
 
+    /// Lets it know that there are no more lines.
+    pub fn give_no_more(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Waits a while for the end of one that is given no more lines. One that stays has answered all the same, and is ended.
+    pub fn end(mut self, sink: &dyn Sink) -> Result<(), Wrong> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE && !sink.cancelled() {
+            self.said_nothing()?;
+            match self.readable(&TICK).and_then(|ready| if ready { self.read() } else { Ok(1) }) {
+                Ok(0) => return self.child.bad_ending().map_or(Ok(()), |why| Err(after_all(&why))),
+                Ok(_) => {}
+                Err(error) => return Err(unheard(&error)),
+            }
+        }
+        self.said_nothing()
+    }
+
     fn answers(&mut self, count: usize, sink: &dyn Sink) -> Result<Vec<String>, Broken> {
         let mut answers = Vec::with_capacity(count);
+        // An answer may be long: what was looked through is not looked through again.
+        let mut seen = 0;
         while answers.len() < count {
-            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.unread.drain(..=end).collect();
+            if let Some(end) = self.unread[seen..].iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=seen + end).collect();
                 answers.push(String::from_utf8_lossy(line.trim_ascii()).into_owned());
+                seen = 0;
                 continue;
             }
-            let broken = |why: String| Broken { answered: answers.len(), why };
-            match self.read(sink) {
-                Ok(0) => return Err(broken(self.child.ending())),
-                Ok(_) => {}
-                Err(error) => return Err(broken(format!("cannot be heard: {error}"))),
+            seen = self.unread.len();
+            let wrong = match self.wait(sink) {
+                Ok(0) => Wrong::Broken(self.child.ending()),
+                Ok(_) => continue,
+                Err(error) => unheard(&error),
+            };
+            return Err(Broken { answered: answers.len(), wrong });
+        }
+        self.said_nothing().map_err(|wrong| Broken { answered: count.saturating_sub(1), wrong })?;
+        Ok(answers)
+    }
+
+    /// Checks that nothing was said since the last answer.
+    fn be_silent(&mut self) -> Result<(), Wrong> {
+        while self.readable(&Duration::ZERO).map_err(|error| unheard(&error))? {
+            match self.read() {
+                // Its end is noticed by the answers that are missing.
+                Ok(0) => break,
+                Ok(_) => self.said_nothing()?,
+                Err(error) => return Err(unheard(&error)),
             }
         }
-        if self.unread.is_empty() {
-            return Ok(answers);
+        Ok(())
+    }
+
+    /// Checks that nothing is left of what it said.
+    fn said_nothing(&self) -> Result<(), Wrong> {
+        match String::from_utf8_lossy(&self.unread).trim().lines().next() {
+            None => Ok(()),
+            Some(line) => Err(Wrong::Unasked(shorten(line))),
         }
-        let why = format!("said more than it was asked: `{}`", String::from_utf8_lossy(&self.unread).trim_end());
-        Err(Broken { answered: count, why })
     }
 
     /// Waits for bytes, and looks now and then whether it should go on waiting.
-    fn read(&mut self, sink: &dyn Sink) -> io::Result<usize> {
-        let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
+    fn wait(&mut self, sink: &dyn Sink) -> io::Result<usize> {
         loop {
-            let ready = poll(&mut [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)], Some(&tick));
-            match ready {
-                Ok(0) if sink.cancelled() => return Err(io::ErrorKind::Interrupted.into()),
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => break,
-                Err(error) => return Err(error.into()),
+            if sink.cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if self.readable(&TICK)? {
+                return self.read();
             }
         }
+    }
+
+    /// Whether there are bytes to read, or no more will come, within a time.
+    fn readable(&self, within: &Duration) -> io::Result<bool> {
+        let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(within.subsec_nanos()) };
+        match poll(&mut [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)], Some(&tick)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
         let mut bytes = [0; 1 << 16];
         let count = self.stdout.read(&mut bytes)?;
         self.unread.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
+}
+
+fn unheard(error: &io::Error) -> Wrong {
+    Wrong::Broken(format!("cannot be heard: {error}"))
+}
+
+fn after_all(why: &str) -> Wrong {
+    Wrong::Broken(format!("{why} after it had answered every row (the rows stay remembered)"))
 }

@@ -107,6 +107,49 @@ fn wrong_answers_name_the_row() {
 }
 
 #[test]
+fn a_program_says_no_more_than_it_is_asked() {
+    const ONE: &str = r#"while read -r line; do echo '{"upper":"A"}'; done; "#;
+    let finish = |end: &str| {
+        let scene = Scene::new(&format!("{ONE}{end}"));
+        let stage = scene.stage();
+        assert_eq!(stage.run(&rows(&["a", "b"]), &Quiet).unwrap().len(), 2);
+        stage.finish(&Quiet).map_err(|failure| (failure.class, failure.message))
+    };
+    assert_eq!(finish(""), Ok(()));
+    assert_eq!(finish("echo"), Ok(()), "white space is no answer");
+    assert_eq!(
+        finish("echo wrong >&2; exit 4"),
+        Err((
+            FailureClass::Input,
+            "sh ended with code 4 after it had answered every row (the rows stay remembered); its last lines were:\nwrong"
+                .to_owned()
+        ))
+    );
+    let doubt =
+        "the program said more than it was asked, so that answers may belong to other rows: `{\"upper\":\"B\"}`";
+    assert_eq!(finish(r#"echo '{"upper":"B"}'; echo more"#), Err((FailureClass::Doubt, doubt.to_owned())));
+    let twice = Scene::new(r#"while read -r line; do printf '{"upper":"A"}\n{"upper":"B"}\n'; done"#);
+    let failure = twice.run(&rows(&["a"])).unwrap_err();
+    assert_eq!((failure.class, failure.row.as_deref()), (FailureClass::Doubt, Some("row 0")));
+    assert_eq!(failure.message, doubt);
+    // Said after the last answer was taken, and before the next row.
+    let late = Scene::new(r#"read a; echo '{"upper":"A"}'; sleep 0.3; echo '{"upper":"B"}'; cat >&2"#);
+    let stage = late.stage();
+    stage.run(&rows(&["a"]), &Quiet).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(stage.run(&rows(&["b"]), &Quiet).unwrap_err().message, doubt);
+}
+
+#[test]
+fn a_long_answer_is_looked_through_once() {
+    let scene = Scene::new(r#"read line; printf '{"upper":"'; head -c 30000000 /dev/zero | tr '\0' x; echo '"}'"#);
+    let start = std::time::Instant::now();
+    let found = scene.run(&rows(&["a"])).unwrap();
+    assert_eq!(kept(&found[0]).len(), 30_000_000);
+    assert!(start.elapsed() < std::time::Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+#[test]
 fn an_interruption_ends_a_program_that_does_not_answer() {
     struct Interrupted;
     impl Sink for Interrupted {

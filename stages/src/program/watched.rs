@@ -80,15 +80,30 @@ impl Watched {
 
     /// How it ended, for one that closed its pipes.
     pub fn ending(&mut self) -> String {
+        match self.soon() {
+            Ok(Some(status)) => describe(status),
+            Ok(None) => "closed its output".to_owned(),
+            Err(failure) => failure.message,
+        }
+    }
+
+    /// How it ended, if that was not well. One that has not ended soon after it closed its pipes is not waited for.
+    pub fn bad_ending(&mut self) -> Option<String> {
+        match self.soon() {
+            Ok(status) => status.filter(|status| !status.success()).map(describe),
+            Err(failure) => Some(failure.message),
+        }
+    }
+
+    /// How it ended, if it does within a while.
+    fn soon(&mut self) -> Result<Option<ExitStatus>, Failure> {
         let start = Instant::now();
-        while start.elapsed() < GRACE {
-            match self.status() {
-                Ok(Some(status)) => return describe(status),
-                Ok(None) => self.rest(),
-                Err(failure) => return failure.message,
+        loop {
+            match self.status()? {
+                None if start.elapsed() < GRACE => self.rest(),
+                status => return Ok(status),
             }
         }
-        "closed its output".to_owned()
     }
 
     fn status(&mut self) -> Result<Option<ExitStatus>, Failure> {

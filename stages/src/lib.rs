@@ -14,6 +14,7 @@ pub mod generate;
 pub mod image_file;
 pub mod kinds;
 pub mod layout;
+mod left_out;
 pub mod lora_train;
 pub mod map;
 pub mod ordering;

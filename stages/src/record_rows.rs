@@ -16,6 +16,7 @@ use pipe_engine::stage::RowFailure;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
+use crate::left_out::LeftOut;
 use crate::records::{self, BadRecord, Record, RecordFormat};
 
 /// A row and where it comes from, or why there is none.
@@ -51,6 +52,8 @@ pub struct RowMaker<'a> {
     pub schema: &'a Schema,
     /// Where the images lie that records name.
     pub images: Images<'a>,
+    /// Counts what records hold besides, where that is to be told.
+    pub left_out: Option<&'a LeftOut>,
 }
 
 /// The image of a path, which leads nowhere outside; `None` where there is none.
@@ -85,6 +88,9 @@ impl<'a> RowMaker<'a> {
             }
             None => Name::Content(content_of(&record.values)),
         };
+        if let Some(left_out) = self.left_out {
+            left_out.note(&record, self.file, self.schema, &["id", self.id.unwrap_or("id")]);
+        }
         let cells = self.schema.0.iter().map(|(column, column_type)| self.cell(&record, column, *column_type, &at));
         Ok(Named { name, cells: cells.collect::<Result<_, _>>()?, at })
     }

@@ -150,17 +150,33 @@ fn json_record(bytes: &[u8], line: u64) -> Result<Record, BadRecord> {
     }
 }
 
+/// Read behind the end of a CSV file as a line of its own. Where it ends up in a value, a quote was not closed, which the parser takes for
+/// granted.
+const END: &str = "\u{1}end of file\u{1}";
+/// The same after the end of the last line.
+const LAST_LINE: &[u8] = b"\n\x01end of file\x01";
+
+/// What a value that runs on to the end of the file holds of it, if it is one.
+fn open_to_the_end(value: &str) -> Option<&str> {
+    value.strip_suffix(END).and_then(|value| value.strip_suffix('\n'))
+}
+
 fn csv_records(reader: impl BufRead + Send + 'static) -> Result<Records, String> {
+    let reader = reader.chain(LAST_LINE);
     let mut rows = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
     let header = rows.headers().map_err(|error| format!("the line of column names cannot be read: {error}"))?;
+    if header.iter().next_back().is_some_and(|name| open_to_the_end(name).is_some()) {
+        return Err("a quote in the line of column names is not closed".to_owned());
+    }
     let names: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_owned()).collect();
-    if names.is_empty() || names.iter().any(String::is_empty) {
+    if names.is_empty() || names.iter().any(|name| name.is_empty() || name == END) {
         return Err("the first line must name every column".to_owned());
     }
     if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
         return Err(format!("the first line names `{}` twice", twice.1));
     }
-    Ok(Box::new(rows.into_records().map(move |row| csv_record(row, &names))))
+    let ends = |row: &Result<csv::StringRecord, csv::Error>| row.as_ref().is_ok_and(|row| row.iter().eq([END]));
+    Ok(Box::new(rows.into_records().filter(move |row| !ends(row)).map(move |row| csv_record(row, &names))))
 }
 
 fn csv_record(row: Result<csv::StringRecord, csv::Error>, names: &[String]) -> Result<Record, BadRecord> {
@@ -169,6 +185,12 @@ fn csv_record(row: Result<csv::StringRecord, csv::Error>, names: &[String]) -> R
         BadRecord { line, class: "record: not CSV", message: error.to_string() }
     })?;
     let line = row.position().map_or(0, csv::Position::line);
+    if let Some(swallowed) = row.iter().next_back().and_then(open_to_the_end) {
+        let lines = swallowed.lines().count().saturating_sub(1);
+        let message =
+            format!("a quote in it is not closed, so that the rest of the file belongs to it, lines after it: {lines}");
+        return Err(BadRecord { line, class: "record: quote not closed", message });
+    }
     if row.len() != names.len() {
         let message = format!("{} values under {} column names", row.len(), names.len());
         return Err(BadRecord { line, class: "record: not CSV", message });
@@ -341,6 +363,21 @@ mod tests {
         let bad = found[1].as_ref().unwrap_err();
         assert_eq!((bad.line, bad.message.as_str()), (4, "1 values under 2 column names"));
         assert_eq!(found[2].as_ref().unwrap().values["text"], json!("a \"b\""));
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_is_no_value() {
+        let found = records("id,text\n1,fine\n2,\"open\n3,lost\n4,lost\n", RecordFormat::Csv);
+        let bad = found[1].as_ref().unwrap_err();
+        assert_eq!((found.len(), bad.line, bad.class), (2, 3, "record: quote not closed"));
+        assert!(bad.message.ends_with("lines after it: 2"), "{}", bad.message);
+        for whole in ["id,text\n1,\"a\"\"b\"", "id,text\n1,\"a\n\"\n", "id,text\n1,5\" pipe\n\n", "id,text\r\n1,x\r\n"]
+        {
+            let found = records(whole, RecordFormat::Csv);
+            assert!(matches!(&found[..], [Ok(_)]), "{whole:?}: {found:?}");
+        }
+        let header = read(std::io::Cursor::new("id,\"text\n1,x\n"), RecordFormat::Csv).err().unwrap();
+        assert_eq!(header, "a quote in the line of column names is not closed");
     }
 
     #[test]

@@ -74,6 +74,33 @@ impl pipe_engine::step::Sink for Quiet {
     }
 }
 
+/// A sink that keeps the warnings it is told.
+#[derive(Default)]
+pub struct Told(std::sync::Mutex<Vec<String>>);
+
+impl Told {
+    /// The warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl pipe_engine::step::Sink for Told {
+    fn progress(&self, _done: u64, _total: u64, _note: &str) {}
+    fn log(&self, level: pipe_engine::step::Level, message: &str) {
+        if level == pipe_engine::step::Level::Warning {
+            self.0.lock().unwrap().push(message.to_owned());
+        }
+    }
+    fn measure(&self, _name: &str, _value: f64) {}
+    fn checkpoint(&self, _at: u64, _dir: &Path) -> Result<(), pipe_engine::problem::Failure> {
+        Ok(())
+    }
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
 /// A row stage set up for rows with these columns, as the engine does.
 pub fn row_stage(
     stage: &Stage,

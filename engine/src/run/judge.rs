@@ -40,19 +40,23 @@ pub(super) fn judge(graph: &Graph, step: &Step, result: &StepResult, store: &Sto
         .help("what the step gave is kept; what depends on it is not made"))
 }
 
-/// Checks the limit on failed rows.
+/// Checks the limit on failed rows. Where none is set not all may fail: then it is the step that failed.
 fn failed_rows(graph: &Graph, step: &Step, rows: &RowCounts) -> Result<(), Failure> {
-    let Some(limit) = step.settings.max_failed_rows else { return Ok(()) };
-    let failed: u64 = rows.failed.values().sum();
-    let most = limit.of(rows.total);
-    if failed <= most {
-        return Ok(());
-    }
+    let (failed, total) = (rows.failed.values().sum::<u64>(), rows.total);
+    let (message, others) = match step.settings.max_failed_rows.map(|limit| limit.of(total)) {
+        Some(most) if failed > most => {
+            (format!("{failed} of {total} rows failed, and `max_failed_rows` allows {most}"), "the others are kept")
+        }
+        None if failed > 0 && failed == total => {
+            let all = if total == 1 { "its only row failed".to_owned() } else { format!("all {total} rows failed") };
+            (all, "if that is as it should be, write `max_failed_rows = \"100%\"`")
+        }
+        _ => return Ok(()),
+    };
     let classes = rows.failed.iter().map(|(class, n)| format!("{n} {class}")).collect::<Vec<_>>().join(", ");
-    let message = format!("{failed} of {} rows failed, and `max_failed_rows` allows {most}: {classes}", rows.total);
     let file = graph.text.path.display();
-    Err(Failure::new(FailureClass::Expectation, message)
-        .help(format!("`pipe show {file} {} --left-out` lists them; the others are kept", quoted(&step.name))))
+    Err(Failure::new(FailureClass::Expectation, format!("{message}: {classes}"))
+        .help(format!("`pipe show {file} {} --left-out` lists them; {others}", quoted(&step.name))))
 }
 
 /// A step's name as a shell takes it.

@@ -9,7 +9,8 @@ use pipe_engine::cell::{Cell, Schema};
 use pipe_engine::problem::Failure;
 use pipe_engine::step::{Data, Input, StepContext};
 
-use crate::record_rows::{RowMaker, unique};
+use crate::left_out::LeftOut;
+use crate::record_rows::{Images, RowMaker, unique};
 use crate::records::{self, RecordFormat};
 use crate::{kinds, layout};
 
@@ -70,9 +71,14 @@ pub fn take_dataset(context: &StepContext<'_>, port: &str, schema: &Schema, dir:
         let regular = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
         regular.then(|| fs::read(&path).map(Cell::NewImage).map_err(|error| Failure::io("read", &path, &error)))
     };
-    let maker = RowMaker { file: &name, format: RecordFormat::Jsonl, id: Some("id"), schema, images: Box::new(image) };
+    let counted = LeftOut::default();
+    // Which columns are wanted is said, or nobody thought of them.
+    let left_out = schema.0.is_empty().then_some(&counted);
+    let images: Images<'_> = Box::new(image);
+    let maker = RowMaker { file: &name, format: RecordFormat::Jsonl, id: Some("id"), schema, images, left_out };
     let mut rows = unique(maker.rows(records).take_while(|_| !context.sink.cancelled()));
     datasets.dataset(port, schema, &mut rows)?;
+    counted.tell(&format!("columns.{port}"), context.sink);
     if context.sink.cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 

@@ -34,6 +34,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kinds;
+use crate::left_out::LeftOut;
 use archive::Archive;
 use layout::{Layout, Wrong};
 use local::LocalFile;
@@ -218,7 +219,10 @@ fn execute(context: &SourceContext<'_>) -> Result<(), Failure> {
         kinds::DATASET => {
             let schema = context.resolution.schema.clone().unwrap_or_default();
             let unreadable = context.resolution.unreadable.iter().cloned().collect();
-            rows::give(context, &rows::Making { layout, files, unreadable, params, schema })
+            rows::give(
+                context,
+                &rows::Making { layout, files, unreadable, params, schema, left_out: LeftOut::default() },
+            )
         }
         kind => give_files(context, &files, kind),
     }

@@ -14,6 +14,7 @@ use super::local::LocalFile;
 use super::schema::{self, FILE_NAME, IMAGE};
 use super::{OUTPUT, Params};
 use crate::image_file::has_image_extension;
+use crate::left_out::LeftOut;
 use crate::record_rows::{Found, Images, Origin, RowMaker, bad_record, bad_row, id_of, unique, unreadable};
 use crate::records::{Record, RecordFormat};
 
@@ -29,6 +30,8 @@ pub struct Making {
     pub params: Params,
     /// The columns to give.
     pub schema: Schema,
+    /// Columns that records have besides.
+    pub left_out: LeftOut,
 }
 
 /// Reads the files and hands the dataset over.
@@ -46,6 +49,7 @@ pub fn give(context: &SourceContext<'_>, making: &Making) -> Result<(), Failure>
     });
     let mut rows = unique(found);
     context.outputs.dataset(OUTPUT, &making.schema, &mut rows)?;
+    making.left_out.tell("columns", sink);
     if sink.cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
@@ -87,7 +91,12 @@ impl Making {
             let why = || self.unreadable.get(&format!("{}{path}", folder(file)));
             files.get(path).map(|file| file.image()).or_else(|| why().map(|why| Err(Failure::input(why.as_str()))))
         });
-        RowMaker { file, format, id, schema: &self.schema, images }
+        RowMaker { file, format, id, schema: &self.schema, images, left_out: self.counted() }
+    }
+
+    /// Where columns are counted that are left out: nowhere, where the pipeline says which it wants.
+    fn counted(&self) -> Option<&LeftOut> {
+        Some(&self.left_out).filter(|_| self.params.columns.is_empty())
     }
 
     fn image_rows(&self) -> Result<Box<dyn Iterator<Item = Found> + '_>, Failure> {
@@ -141,6 +150,14 @@ impl Making {
                         image_of(file, &record, &names).map_err(|(class, why)| bad_row(at.clone(), class, why))?;
                     if all.about.contains_key(&image) {
                         return Err(bad_row(at, "metadata: duplicate", format!("an earlier record is about {image}")));
+                    }
+                    if let Some(left_out) = self.counted() {
+                        left_out.note(
+                            &record,
+                            file,
+                            &self.schema,
+                            &["id", FILE_NAME, self.params.id.as_deref().unwrap_or("id")],
+                        );
                     }
                     all.about.insert(image, (index, record));
                     Ok(())

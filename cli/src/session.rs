@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use pipe_cache::{StatIndex, Store};
+use pipe_engine::earlier::Earlier;
 use pipe_engine::event::{Event, Events, Reporter};
 use pipe_engine::graph::{self, Graph};
 use pipe_engine::origin::Origin;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::args::{SpecArgs, StoreArgs};
 use crate::error::CliError;
+use crate::text;
 
 /// Credentials and endpoints that sources may ask for, from environment variables of the same names.
 const CREDENTIALS: [&str; 2] = ["HF_TOKEN", "HF_ENDPOINT"];
@@ -40,22 +42,46 @@ pub struct Session {
     limits: Limits,
 }
 
+/// How a session begins.
+#[derive(Default)]
+struct Starting {
+    worker: Option<PathBuf>,
+    threads: Option<usize>,
+    /// Only to look at results.
+    looks: bool,
+}
+
 impl Session {
     /// Opens a pipeline and its store.
     pub fn open(args: &SpecArgs) -> Result<Self, CliError> {
         Self::with_worker(args, None, None)
     }
 
+    /// Opens a pipeline to look at results: where a source cannot be read, what it held in an earlier run stands in for it, with a
+    /// warning for a person.
+    pub fn open_to_look(args: &SpecArgs, json: bool) -> Result<Self, CliError> {
+        let session = Self::start(args, Starting { looks: true, ..Starting::default() })?;
+        for gone in session.graph.gone.iter().filter(|_| !json) {
+            let when = text::when(gone.started);
+            text::err(&format!(
+                "warning: {}: {}; shown is what run {} ({when}) made of it",
+                gone.place, gone.why, gone.run
+            ));
+        }
+        Ok(session)
+    }
+
     /// Opens a pipeline, its store, and says how the worker is started.
     pub fn with_worker(args: &SpecArgs, worker: Option<PathBuf>, threads: Option<usize>) -> Result<Self, CliError> {
+        Self::start(args, Starting { worker, threads, looks: false })
+    }
+
+    fn start(args: &SpecArgs, Starting { worker, threads, looks }: Starting) -> Result<Self, CliError> {
         let overrides = Overrides { profile: args.profile.clone(), set: args.set.clone() };
         let spec = Spec::load(&args.spec, &overrides)?;
         let store = named(args.store.as_ref(), "PIPE_STORE").unwrap_or_else(|| spec.base().join(".pipe"));
         let store = Store::open(directory(&store)?)?;
         let index = store.stat_index();
-        let graph = graph::check(&spec, pipe_stages::TABLE, &index);
-        // An index that cannot be kept costs the next run some reading.
-        let _ = index.save();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = Limits::of_machine(cores, memory());
         let setup = WorkerSetup {
@@ -65,7 +91,11 @@ impl Session {
             environment: worker_environment(),
         };
         let credentials = credentials();
-        let origin = origin(args, spec.params, &store, &setup).masked(&credentials);
+        let origin = origin(args, spec.params.clone(), &store, &setup).masked(&credentials);
+        let earlier = Earlier { store: &store, pipeline: &spec.name, origin: &origin, stands_in: looks };
+        let graph = graph::check_beside(&spec, pipe_stages::TABLE, &index, Some(&earlier));
+        // An index that cannot be kept costs the next run some reading.
+        let _ = index.save();
         Ok(Self {
             graph: ManuallyDrop::new(graph?),
             store,

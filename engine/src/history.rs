@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{RowCounts, log_path};
 use crate::origin::Origin;
 use crate::problem::{Failure, nearest};
+use crate::run_name;
 use crate::step::Level;
 
 /// The runs of a store.
@@ -147,13 +148,7 @@ impl<'a> History<'a> {
     /// When the store cannot be read.
     pub fn open(store: &'a Store) -> Result<Self, Failure> {
         let directory = store.runs();
-        let entries = fs::read_dir(&directory).map_err(|error| Failure::io("read", &directory, &error))?;
-        let mut names: Vec<String> = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".jsonl").map(str::to_owned))
-            .collect();
-        // Names begin with the time; see `docs/formats.md`.
-        names.sort_unstable_by(|a, b| b.cmp(a));
+        let names = run_name::list(&directory).map_err(|error| Failure::io("read", &directory, &error))?;
         Ok(Self { store, names })
     }
 
@@ -166,6 +161,12 @@ impl<'a> History<'a> {
     /// The runs, newest first. One whose log cannot be read, or tells nothing, is left out.
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         self.names.iter().filter_map(|name| self.read(name).ok())
+    }
+
+    /// The runs before the one of that name, newest first.
+    pub fn before(&self, name: &str) -> impl Iterator<Item = Run> + '_ {
+        let at = self.names.iter().position(|one| one == name).map_or(self.names.len(), |at| at + 1);
+        self.names[at..].iter().filter_map(|name| self.read(name).ok())
     }
 
     /// The log of a run.

@@ -110,6 +110,31 @@ fn push_resolution(text: &mut String, resolution: &Resolution) {
     }
 }
 
+/// What a recipe says of the outside world.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outside {
+    /// Its pin; empty where it has none.
+    pub(crate) pin: String,
+    /// Whether local files were taken.
+    pub(crate) has_files: bool,
+    /// The files that were there and could not be read.
+    pub(crate) unreadable: Vec<String>,
+}
+
+/// Reads back what [`push_resolution`] wrote.
+pub(crate) fn outside(recipe: &str) -> Outside {
+    let mut outside = Outside::default();
+    for line in recipe.lines() {
+        match line.split_once(' ') {
+            Some(("pin", pin)) => pin.clone_into(&mut outside.pin),
+            Some(("source", _)) => outside.has_files = true,
+            Some(("unreadable", name)) => outside.unreadable.extend(serde_json::from_str::<String>(name).ok()),
+            _ => {}
+        }
+    }
+    outside
+}
+
 /// Adds the steps that led here, for a step whose outputs tell of them.
 pub fn push_lineage(text: &mut String, lineage: &[Ancestor]) {
     for ancestor in lineage {

@@ -80,11 +80,34 @@ fn an_input_taken_from_elsewhere() {
 }
 
 #[test]
-fn a_step_of_another_name_is_compared_with_the_most_similar_one() {
+fn a_new_step_is_not_compared_with_another_of_its_stage() {
     let project = Project::small();
     let _ = project.run(&["p.toml"]);
     project.write("p.toml", SMALL.replace("steps.thumbnails", "steps.icons").replace("size = 8", "size = 6"));
-    insta::assert_snapshot!("most_similar", told(&project, &["explain", "p.toml", "icons"]));
+    insta::assert_snapshot!("never_run_beside_others", told(&project, &["explain", "p.toml", "icons"]));
+}
+
+#[test]
+fn a_result_that_was_collected_is_no_step_that_never_ran() {
+    let project = Project::small();
+    let _ = project.run(&["p.toml"]);
+    let objects = [project.path(".pipe/packs"), project.path(".pipe/actions")];
+    objects.iter().for_each(|path| std::fs::remove_dir_all(path).unwrap());
+    let explained = told(&project, &["explain", "p.toml", "texts"]);
+    assert!(explained.contains("what it gave before is gone from the store"), "{explained}");
+}
+
+#[test]
+fn the_script_of_a_map_that_changed_is_named() {
+    let project = Project::small();
+    let map = "\n[steps.loud]\nstage = \"map\"\ninputs = { rows = \"long\" }\nrun = [\"python3\", \"loud.py\"]\nfiles = [\"loud.py\"]\nreads = [\"caption\"]\nwrites = { loud = \"text\" }\n";
+    let script = "import sys, json\nfor line in sys.stdin:\n    print(json.dumps({\"loud\": json.loads(line)[\"caption\"]}), flush=True)\n";
+    project.write("p.toml", SMALL.to_owned() + map);
+    project.write("loud.py", script);
+    let _ = project.run(&["p.toml", "loud"]);
+    project.write("loud.py", format!("{script}# louder\n"));
+    let explained = told(&project, &["explain", "p.toml", "loud"]);
+    assert!(explained.contains("loud: 1 file changed: loud.py"), "{explained}");
 }
 
 #[test]
@@ -179,4 +202,31 @@ fn a_killed_run_is_told_as_killed() {
     let log = project.pipe(&["log", "last", "--json"]).stdout;
     let run: serde_json::Value = serde_json::from_str(&log).unwrap();
     assert_eq!((state, run["end"].clone()), ("running".into(), "killed".into()));
+}
+
+#[test]
+fn runs_stand_in_the_order_in_which_they_began_whatever_their_clock_said() {
+    let project = Project::small();
+    let runs = || -> Vec<String> {
+        let list: serde_json::Value = serde_json::from_str(&project.pipe(&["log", "--json"]).stdout).unwrap();
+        list["runs"].as_array().unwrap().iter().map(|run| run["run"].as_str().unwrap().to_owned()).collect()
+    };
+    let rename = |from: &str, to: &str| {
+        let log = |name: &str| project.path(&format!(".pipe/runs/{name}.jsonl"));
+        std::fs::rename(log(from), log(to)).unwrap();
+    };
+    let (past, future) = ("86400-012-20471", "99999999999-999-7");
+    for (clock, after) in [(past, None), (future, Some(past))] {
+        let _ = project.run(&["p.toml", "texts"]);
+        rename(&runs()[0], clock);
+        assert_eq!(runs().first().map(String::as_str), Some(clock));
+        assert_eq!(runs().get(1).map(String::as_str), after);
+    }
+    let _ = project.run(&["p.toml", "texts", "--set", "size=9"]);
+    let runs = runs();
+    assert!(runs[0].starts_with("100000000000-000-"), "{runs:?}");
+    assert_eq!(runs[1..], [future, past]);
+    assert!(told(&project, &["log", "last"]).contains(" size=9"));
+    let diff: serde_json::Value = serde_json::from_str(&project.pipe(&["diff", "--json"]).stdout).unwrap();
+    assert_eq!((&diff["before"]["run"], &diff["now"]["run"]), (&future.into(), &runs[0].clone().into()));
 }

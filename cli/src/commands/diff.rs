@@ -36,7 +36,7 @@ fn runs(history: &History<'_>, args: &DiffArgs) -> Result<(Run, Run), Failure> {
     };
     let before = match &args.before {
         Some(name) => named(name)?,
-        None => history.runs().find(|run| run.pipeline == now.pipeline && run.run < now.run).ok_or_else(|| {
+        None => history.before(&now.run).find(|run| run.pipeline == now.pipeline).ok_or_else(|| {
             Failure::input(format!("there is only one run of `{}`", now.pipeline)).help("`pipe log` lists the runs")
         })?,
     };

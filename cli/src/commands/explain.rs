@@ -62,7 +62,13 @@ fn verdict(explanation: &Explanation) -> String {
 
 fn compared(explanation: &Explanation) -> Vec<String> {
     let Some(past) = &explanation.compared_with else {
-        let words = "no other result of this step or of its stage is recorded, so there is nothing to compare it with";
+        let words = match explanation.action {
+            Action::Reuse => "there is no other result of it to compare with",
+            _ if explanation.ran => {
+                "what it gave before is gone from the store, so there is nothing to compare it with"
+            }
+            _ => "it never ran: no run of this pipeline has a result of it",
+        };
         return vec![words.to_owned()];
     };
     let then = if explanation.action == Action::Reuse {
@@ -70,10 +76,7 @@ fn compared(explanation: &Explanation) -> Vec<String> {
     } else {
         "compared with"
     };
-    vec![match (&past.run, past.started) {
-        (Some(run), Some(started)) => format!("{then} run {run} ({})", text::when(started)),
-        _ => format!("{then} the most similar recipe recorded, {}", past.key.short()),
-    }]
+    vec![format!("{then} run {} ({})", past.run, text::when(past.started))]
 }
 
 /// The first thing that changed, in a few words.

@@ -10,7 +10,7 @@ use pipe_engine::run::{self, Artifact, find_all};
 use pipe_engine::spec::SpecError;
 use pipe_engine::step::FileSet;
 
-use super::show::{not_there, output};
+use super::show::{gone, not_there, output};
 use crate::args::{ExportArgs, ExportFormat};
 use crate::error::CliError;
 use crate::session::Session;
@@ -18,7 +18,7 @@ use crate::{exit, formats, text};
 
 /// Exports an artifact: a dataset as `rows.jsonl` and images, anything else as the files it holds.
 pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
-    let session = Session::open(&args.spec)?;
+    let session = Session::open_to_look(&args.spec, json)?;
     let (at, port) = session.graph.locate(&args.step)?;
     let found = session.look(|context| find_all(&session.graph, context))?;
     let step = &session.graph.steps[at];
@@ -40,7 +40,10 @@ pub fn export(args: &ExportArgs, json: bool) -> Result<u8, CliError> {
         written => written?,
     };
     if json {
-        let value = serde_json::json!({ "directory": args.directory, "kind": artifact.manifest.kind(), "digest": artifact.digest });
+        let mut value = serde_json::json!({ "directory": args.directory, "kind": artifact.manifest.kind(), "digest": artifact.digest });
+        if !session.graph.gone.is_empty() {
+            value["gone"] = gone(&session.graph);
+        }
         text::out(&value.to_string());
     } else {
         text::out(&format!("{}: {what} of {} ({})", args.directory.display(), args.step, artifact.manifest.kind()));

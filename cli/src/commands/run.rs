@@ -2,13 +2,13 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipe_engine::event::{Events, Reporter};
 use pipe_engine::graph::{Graph, Step};
 use pipe_engine::lock::{self, Lock, LockError, LockedStep, LockedSteps};
 use pipe_engine::problem::FailureClass;
 use pipe_engine::run::{self, Answers, Context, Summary};
+use pipe_engine::run_name;
 use pipe_engine::spec::SpecError;
 
 use crate::args::RunArgs;
@@ -39,7 +39,8 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     session.graph.take(&answers);
     let summary = {
         let origin = session.origin(&args.target.steps);
-        let events = Events::new(&reporter, &session.store.runs(), &run_name()).with_origin(origin);
+        let logs = session.store.runs();
+        let events = Events::new(&reporter, &logs, &run_name::begin(&logs)).with_origin(origin);
         let context = session.context(&events, args.keep_going);
         run::run(&session.graph, &wanted, &Context { locked: lock.held_to(), ..context })
     };
@@ -153,12 +154,6 @@ fn reporter_of(json: bool) -> Box<dyn Reporter> {
     // Bars need a terminal that can move its cursor.
     let moves = std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb");
     if moves && std::io::stderr().is_terminal() { Box::new(Bars::new()) } else { Box::new(PlainLines::new()) }
-}
-
-/// A name that sorts by time and that two runs at once do not share.
-fn run_name() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{:03}-{}", now.as_secs(), now.subsec_millis(), std::process::id())
 }
 
 /// The tables of the metrics that the pipeline ends in.

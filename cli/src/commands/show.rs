@@ -2,6 +2,7 @@
 
 use pipe_engine::artifact::{FileEntry, Manifest};
 use pipe_engine::cell::{Cell, Row};
+use pipe_engine::earlier::Gone;
 use pipe_engine::graph::{Graph, Step};
 use pipe_engine::problem::Failure;
 use pipe_engine::run::{Artifact, Found, LeftOut, find_all};
@@ -15,12 +16,15 @@ use crate::{exit, shown, text};
 
 /// Shows every step, one of them, or one of its rows.
 pub fn show(args: &ShowArgs, json: bool) -> Result<u8, CliError> {
-    let session = Session::open(&args.spec)?;
+    let session = Session::open_to_look(&args.spec, json)?;
     let found = session.look(|context| find_all(&session.graph, context))?;
-    let value = match &args.step {
+    let mut value = match &args.step {
         None => every_step(&session.graph, &found),
         Some(name) => one_step(&session, &found, name, args)?,
     };
+    if json && !session.graph.gone.is_empty() {
+        value["gone"] = gone(&session.graph);
+    }
     text::out(&if json { value.to_string() } else { shown::render(&value) });
     Ok(exit::DONE)
 }
@@ -122,6 +126,12 @@ fn row_json(columns: &[&str], row: &Row) -> Value {
         };
     }
     value
+}
+
+/// Sources that cannot be read, each with the run that tells what it held.
+pub fn gone(graph: &Graph) -> Value {
+    let gone = |gone: &Gone| json!({ "step": gone.step, "place": gone.place, "why": gone.why, "run": gone.run });
+    graph.gone.iter().map(gone).collect()
 }
 
 /// The artifact of a port, which may be left out where there is only one.

@@ -128,19 +128,6 @@ pub fn diff(before: &str, now: &str) -> Vec<Change> {
     changes
 }
 
-/// How many lines two recipes share; `None` where they are of different stages.
-#[must_use]
-pub fn likeness(one: &str, other: &str) -> Option<usize> {
-    let stage = |recipe: &str| {
-        let line = recipe.lines().find_map(|line| line.strip_prefix("stage "))?;
-        line.split('/').next().map(str::to_owned)
-    };
-    if stage(one)? != stage(other)? {
-        return None;
-    }
-    Some(one.lines().filter(|line| other.lines().any(|other| other == *line)).count())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,11 +150,5 @@ mod tests {
             ]
         );
         assert!(diff(RECIPE, RECIPE).is_empty());
-    }
-
-    #[test]
-    fn likeness_counts_equal_lines_of_one_stage() {
-        assert_eq!(likeness(RECIPE, &RECIPE.replace("param b 1", "param b 2")), Some(5));
-        assert_eq!(likeness(RECIPE, &RECIPE.replace("stage tokenize", "stage filter")), None);
     }
 }

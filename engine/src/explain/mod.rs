@@ -6,7 +6,7 @@ mod lines;
 mod past;
 mod source;
 
-use pipe_cache::{Digest, Key};
+use pipe_cache::{Digest, Key, Store};
 use serde::Serialize;
 
 use crate::artifact::{Manifest, store_failure};
@@ -38,7 +38,9 @@ pub struct Explanation {
     pub key: Option<Key>,
     /// The run that made the result it has.
     pub made_by: Option<String>,
-    /// What it is compared with; `None` where nothing like it was ever recorded.
+    /// Whether a run of this pipeline had a result of it.
+    pub ran: bool,
+    /// What it is compared with; `None` where no earlier result of it is known.
     pub compared_with: Option<Compared>,
     /// From the step to each first cause, by names of steps.
     pub chains: Vec<Vec<String>>,
@@ -51,10 +53,10 @@ pub struct Explanation {
 pub struct Compared {
     /// The key.
     pub key: Key,
-    /// The run that had it; `None` where it is the recipe most like the present one.
-    pub run: Option<String>,
+    /// The run that had it.
+    pub run: String,
     /// When that run began, in seconds since 1970.
-    pub started: Option<f64>,
+    pub started: f64,
 }
 
 /// What changed in a step.
@@ -128,14 +130,12 @@ pub fn explain(graph: &Graph, at: usize, context: &Context<'_>) -> Result<Explan
     let standings = survey(graph, context)?;
     let key = standings[at].recipe.as_deref().map(recipe::key);
     let history = History::open(context.store)?;
-    let past = earlier(graph, at, &standings[at], &history, context)?;
+    let past = earlier(graph, at, &standings[at], &history, context.store);
+    let ran = past.is_some() || past::is_in_a_run(&history, &graph.name, &step.name);
     let made_by = standings[at].found.as_ref().map(|found| found.record.run.clone()).filter(|run| !run.is_empty());
-    let compared_with = past.as_ref().map(|past| Compared {
-        key: past.key,
-        run: past.run.as_ref().map(|run| run.run.clone()),
-        started: past.run.as_ref().map(|run| run.started),
-    });
-    let run = past.as_ref().and_then(|past| past.run.clone());
+    let compared_with =
+        past.as_ref().map(|past| Compared { key: past.key, run: past.run.run.clone(), started: past.run.started });
+    let run = past.as_ref().map(|past| past.run.clone());
     let mut search = Search {
         graph,
         context,
@@ -148,27 +148,16 @@ pub fn explain(graph: &Graph, at: usize, context: &Context<'_>) -> Result<Explan
     search.visit(at, past, &mut Vec::new())?;
     let (action, rows) = planned.map_or((Action::Run, None), |planned| (planned.action, planned.rows));
     let (chains, steps) = (search.chains, search.explanation);
-    Ok(Explanation { step: step.name.clone(), action, rows, key, made_by, compared_with, chains, steps })
+    Ok(Explanation { step: step.name.clone(), action, rows, key, made_by, ran, compared_with, chains, steps })
 }
 
 /// What a step is compared with.
-fn earlier(
-    graph: &Graph,
-    at: usize,
-    standing: &Standing,
-    history: &History<'_>,
-    context: &Context<'_>,
-) -> Result<Option<Past>, Failure> {
-    let (step, store) = (&graph.steps[at], context.store);
+fn earlier(graph: &Graph, at: usize, standing: &Standing, history: &History<'_>, store: &Store) -> Option<Past> {
     let now = standing.recipe.as_deref().map(recipe::key);
     // A result that was recorded under the present key and is gone explains itself.
     let lost = standing.found.is_none().then_some(now).flatten();
     let differs_from = if lost.is_some() { None } else { now };
-    if let Some(past) = past::last(history, store, &graph.name, &step.name, differs_from) {
-        return Ok(Some(past));
-    }
-    let text = recipe_now(step, standing, context);
-    past::nearest(store, &text)
+    past::last(history, store, (&graph.name, &graph.steps[at].name), differs_from)
 }
 
 fn recipe_now(step: &Step, standing: &Standing, context: &Context<'_>) -> String {
@@ -218,7 +207,7 @@ impl Search<'_> {
         let run = self.run.as_ref()?;
         let key = run.step(&self.graph.steps[at].name)?.key?;
         let recipe = past::recipe(self.context.store, &key)?;
-        Some(Past { run: Some(run.clone()), key, recipe })
+        Some(Past { run: run.clone(), key, recipe })
     }
 
     /// What changed in a step, and the steps to look at next.

@@ -2,18 +2,15 @@
 
 use pipe_cache::{Digest, Key, Store};
 
-use crate::artifact::store_failure;
-use crate::explain::lines::likeness;
 use crate::history::{History, Run, StepState};
-use crate::problem::Failure;
 
 /// Runs looked through: more take longer to read than an answer may take.
 const RUNS: usize = 1000;
 
 /// An earlier result of a step.
 pub(super) struct Past {
-    /// The run that had it; `None` where it was found by likeness.
-    pub(super) run: Option<Run>,
+    /// The run that had it.
+    pub(super) run: Run,
     /// Its key.
     pub(super) key: Key,
     /// Its recipe.
@@ -26,29 +23,27 @@ pub(super) fn recipe(store: &Store, key: &Key) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The last result of a step of this pipeline under another key than `now`.
-pub(super) fn last(history: &History<'_>, store: &Store, pipeline: &str, step: &str, now: Option<Key>) -> Option<Past> {
-    history.runs().take(RUNS).filter(|run| run.pipeline == pipeline).find_map(|run| {
-        let found = run.step(step).filter(|s| matches!(s.state, StepState::Executed | StepState::Reused))?;
-        let key = found.key.filter(|key| Some(*key) != now)?;
+/// The last result of a step of a pipeline (their names, pipeline first) under another key than `now`.
+pub(super) fn last(history: &History<'_>, store: &Store, of: (&str, &str), now: Option<Key>) -> Option<Past> {
+    results(history, of).find_map(|(run, key)| {
+        let key = key.filter(|key| Some(*key) != now)?;
         let recipe = recipe(store, &key)?;
-        Some(Past { run: Some(run), key, recipe })
+        Some(Past { run, key, recipe })
     })
 }
 
-/// The recorded recipe of the same stage that shares the most lines with this one.
-///
-/// # Errors
-/// When the store cannot be read.
-pub(super) fn nearest(store: &Store, now: &str) -> Result<Option<Past>, Failure> {
-    let here = crate::recipe::key(now);
-    let mut best: Option<(usize, Past)> = None;
-    for recorded in store.recorded().map_err(store_failure)? {
-        let Some(recipe) = recipe(store, &recorded.key).filter(|_| recorded.key != here) else { continue };
-        let Some(like) = likeness(&recipe, now) else { continue };
-        if best.as_ref().is_none_or(|(most, past)| (like, recorded.key) > (*most, past.key)) {
-            best = Some((like, Past { run: None, key: recorded.key, recipe }));
-        }
-    }
-    Ok(best.map(|(_, past)| past))
+/// Whether a run had a result of this step of this pipeline, be it gone by now.
+pub(super) fn is_in_a_run(history: &History<'_>, pipeline: &str, step: &str) -> bool {
+    results(history, (pipeline, step)).next().is_some()
+}
+
+/// The runs that had a result of a step, newest first, each with the key of it.
+fn results<'a>(
+    history: &'a History<'_>,
+    (pipeline, step): (&'a str, &'a str),
+) -> impl Iterator<Item = (Run, Option<Key>)> + 'a {
+    history.runs().take(RUNS).filter(move |run| run.pipeline == pipeline).filter_map(move |run| {
+        let key = run.step(step).filter(|s| matches!(s.state, StepState::Executed | StepState::Reused))?.key;
+        Some((run, key))
+    })
 }

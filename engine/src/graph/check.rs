@@ -10,11 +10,12 @@ use pipe_cache::{StatIndex, map_many};
 use serde_json::Value;
 
 use super::{Edge, Graph, Step, replicate};
+use crate::earlier::{Earlier, Gone};
 use crate::params;
 use crate::pins::Pins;
 use crate::problem::{Problem, Subject, nearest};
 use crate::spec::settings::Settings;
-use crate::spec::{Diagnostic, LeftOutStep, Reference, Spec, SpecError, StepSpec};
+use crate::spec::{Diagnostic, LeftOutStep, Reference, Span, Spec, SpecError, StepSpec};
 use crate::stage::{Contract, DATASET, Declare, Output, Port, Resolution, ResolveContext, Shape, Stage};
 
 /// Checks a pipeline against the stages there are, looking at its sources through `index`.
@@ -22,16 +23,31 @@ use crate::stage::{Contract, DATASET, Declare, Output, Port, Resolution, Resolve
 /// # Errors
 /// Everything wrong with it.
 pub fn check(spec: &Spec, stages: &[&'static Stage], index: &StatIndex) -> Result<Graph, SpecError> {
+    check_beside(spec, stages, index, None)
+}
+
+/// The same, where it is known what sources held earlier.
+///
+/// # Errors
+/// Everything wrong with the pipeline.
+pub fn check_beside(
+    spec: &Spec,
+    stages: &[&'static Stage],
+    index: &StatIndex,
+    earlier: Option<&Earlier<'_>>,
+) -> Result<Graph, SpecError> {
     let mut checker = Checker {
         spec,
         base: spec.base(),
         stages,
         index,
+        earlier,
         pins: Pins::of(spec),
         wrong: Vec::new(),
         left_out: spec.left_out.iter().map(|one| (one.step.as_str(), one)).collect(),
         checked: HashMap::new(),
         steps: Vec::new(),
+        gone: Vec::new(),
     };
     let mut alone = checker.alone();
     for at in checker.order() {
@@ -46,6 +62,7 @@ pub fn check(spec: &Spec, stages: &[&'static Stage], index: &StatIndex) -> Resul
         text: spec.text.clone(),
         steps: checker.steps,
         left_out: spec.left_out.clone(),
+        gone: checker.gone,
         families: Arc::clone(&spec.families),
     })
 }
@@ -71,6 +88,7 @@ pub(super) struct Checker<'a> {
     base: PathBuf,
     stages: &'a [&'static Stage],
     index: &'a StatIndex,
+    earlier: Option<&'a Earlier<'a>>,
     pins: Pins,
     pub(super) wrong: Vec<Diagnostic>,
     /// Steps whose `when` is false, by name.
@@ -78,16 +96,13 @@ pub(super) struct Checker<'a> {
     /// Steps that passed, by name, as indexes into `steps`. What depends on one that did not is not looked at.
     pub(super) checked: HashMap<&'a str, usize>,
     pub(super) steps: Vec<Step>,
+    gone: Vec<Gone>,
 }
 
 impl<'a> Checker<'a> {
     pub(super) fn complain(&mut self, step: &StepSpec, problem: Problem) {
         let elsewhere = problem.missing().and_then(|column| self.elsewhere(step, column));
-        let subject = match &problem.otherwise {
-            Some(otherwise) if !step.mentions(&problem.subject) => otherwise,
-            _ => &problem.subject,
-        };
-        let span = step.span_of(subject);
+        let span = place(step, &problem);
         let span =
             problem.within().map_or_else(|| span.clone(), |(text, part)| self.spec.text.inside(&span, text, part));
         let help = [problem.help, elsewhere].into_iter().flatten().reduce(|help, more| format!("{help}; {more}"));
@@ -184,7 +199,7 @@ impl<'a> Checker<'a> {
         let inputs = self.inputs(step, stage);
         let (Some(params), Some(settings), Some(inputs)) = (params, settings, inputs) else { return };
         let shapes = self.shapes(&inputs);
-        let declared = alone.resolution.and_then(|resolution| {
+        let declared = alone.resolution.or_else(|problem| self.held(step, problem)).and_then(|resolution| {
             let declare = Declare { params: &params, inputs: &shapes, resolution: resolution.as_ref() };
             let mut contract = (stage.declare)(&declare)?;
             contract.notes.extend(resolution.iter().flat_map(|resolution| resolution.notes.clone()));
@@ -211,6 +226,20 @@ impl<'a> Checker<'a> {
             }
             Err(problem) => self.complain(step, problem),
         }
+    }
+
+    /// What a source that cannot be read held in an earlier run, where that is to stand in for it.
+    fn held(&mut self, step: &StepSpec, problem: Problem) -> Result<Option<Resolution>, Problem> {
+        let Some(held) = self.earlier.and_then(|earlier| earlier.held(&step.name)) else { return Err(problem) };
+        if self.earlier.is_some_and(|earlier| earlier.stands_in) {
+            let (name, place) = (step.name.clone(), self.spec.text.place(&place(step, &problem)));
+            let (run, started) = (held.run.run, held.run.started);
+            self.gone.push(Gone { step: name, place, why: problem.message, run, started });
+            return Ok(Some(held.resolution));
+        }
+        let there = format!("what run {} made of it is there: `pipe show` and `pipe export` find it", held.run.run);
+        let help = problem.help.iter().cloned().chain([there]).collect::<Vec<_>>().join("; ");
+        Err(problem.help(help))
     }
 
     fn complain_all(&mut self, step: &StepSpec, problems: Vec<Problem>) {
@@ -262,6 +291,12 @@ impl<'a> Checker<'a> {
         }
         shapes
     }
+}
+
+/// Where what a problem is about stands in the file.
+fn place(step: &StepSpec, problem: &Problem) -> Span {
+    let otherwise = problem.otherwise.as_ref().filter(|_| !step.mentions(&problem.subject));
+    step.span_of(otherwise.unwrap_or(&problem.subject))
 }
 
 /// The outputs of a step: those its contract names, else those of the stage; row and table stages give their first input's

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::earlier::Gone;
 use crate::problem::nearest;
 use crate::spec::matrix::{Families, Instance};
 use crate::spec::selector::{Instances, Selector};
@@ -17,7 +18,7 @@ use crate::spec::settings::Settings;
 use crate::spec::{LeftOutStep, Span, SpecError, SpecText};
 use crate::stage::{Contract, Output, Resolution, Stage};
 
-pub use check::check;
+pub use check::{check, check_beside};
 
 /// A pipeline ready to be planned.
 pub struct Graph {
@@ -31,6 +32,8 @@ pub struct Graph {
     pub steps: Vec<Step>,
     /// Steps that are not there because their `when` is false.
     pub left_out: Vec<LeftOutStep>,
+    /// Sources that cannot be read, for which stands what they held in an earlier run. Such a graph is only looked at, never run.
+    pub gone: Vec<Gone>,
     /// The steps as the file has them, with the instances of their matrices.
     pub families: Arc<Families>,
 }

@@ -91,8 +91,9 @@ fn transformed(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &d
         _ => rows::execute(step, prepared, &inputs, context, sink)?,
     };
     let row_recipe = context.store.put(prepared.row_recipe.as_bytes()).map_err(store_failure)?;
+    let bookkeeping = source_list(step, [], context.store)?.into_iter().chain([(ROW_RECIPE.to_owned(), row_recipe)]);
     Ok(Done {
-        recorded: executed.outputs.into_iter().chain([(ROW_RECIPE.to_owned(), row_recipe)]).collect(),
+        recorded: executed.outputs.into_iter().chain(bookkeeping).collect(),
         outputs: None,
         counts: Some(executed.counts),
         unfinished: executed.unfinished,
@@ -161,11 +162,18 @@ fn recorded(step: &Step, built: Built, store: &Store) -> Result<Done, Failure> {
         let bytes = serde_json::to_vec(bad).map_err(|error| Failure::internal(error.to_string()))?;
         recorded.insert(format!("{BOOKKEEPING}bad.{port}"), store.put(&bytes).map_err(store_failure)?);
     }
-    if let Some(resolution) = step.resolution.as_ref().filter(|resolution| !resolution.files.is_empty()) {
-        let list = SourceList::of(&resolution.files).store(artifacts.values(), store)?;
-        recorded.insert(SOURCES.to_owned(), list);
-    }
+    recorded.extend(source_list(step, artifacts.values(), store)?);
     Ok(Done { recorded, outputs: Some(artifacts), counts: built.counts, unfinished: false })
+}
+
+/// What a record says of the local files that a step took, where it took some.
+fn source_list<'a>(
+    step: &Step,
+    gave: impl IntoIterator<Item = &'a Artifact>,
+    store: &Store,
+) -> Result<Option<(String, Digest)>, Failure> {
+    let taken = step.resolution.as_ref().filter(|resolution| !resolution.files.is_empty());
+    taken.map(|taken| Ok((SOURCES.to_owned(), SourceList::of(&taken.files).store(gave, store)?))).transpose()
 }
 
 fn output_directories(step: &Step, scratch: &Scratch) -> Result<BTreeMap<String, PathBuf>, Failure> {

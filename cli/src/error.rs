@@ -17,7 +17,12 @@ pub enum CliError {
     /// The lock of the pipeline.
     Lock(LockError),
     /// The store.
-    Store(String),
+    Store {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: Option<&'static str>,
+    },
     /// A step, or something that acts like one.
     Failure(Failure),
 }
@@ -42,7 +47,8 @@ impl From<Failure> for CliError {
 
 impl From<pipe_cache::StoreError> for CliError {
     fn from(error: pipe_cache::StoreError) -> Self {
-        Self::Store(error.to_string())
+        let help = error.is_denied().then_some("name a place that can be written to with --store DIR or PIPE_STORE");
+        Self::Store { message: error.to_string(), help }
     }
 }
 
@@ -51,9 +57,9 @@ impl CliError {
     pub const fn code(&self) -> u8 {
         match self {
             Self::Spec(SpecError::Override { .. }) => exit::USAGE,
-            Self::Lock(LockError::Missing(_)) => exit::USAGE,
+            Self::Lock(LockError::Missing { .. }) => exit::USAGE,
             Self::Spec(_) | Self::Lock(_) => exit::PIPELINE,
-            Self::Store(_) => exit::STORE,
+            Self::Store { .. } => exit::STORE,
             Self::Failure(failure) if matches!(failure.class, FailureClass::Interrupted) => exit::INTERRUPTED,
             Self::Failure(_) => exit::FAILED,
         }
@@ -73,8 +79,8 @@ impl CliError {
             Self::Spec(error @ SpecError::Unreadable { path, .. }) => {
                 plain(&error.to_string(), other_pipelines(path).as_deref())
             }
-            Self::Lock(error) => plain(&error.to_string(), Some(error.help())),
-            Self::Store(message) => plain(message, None),
+            Self::Lock(error) => plain(&error.to_string(), Some(&error.help())),
+            Self::Store { message, help } => plain(message, *help),
             Self::Failure(failure) => plain(&failure.to_string(), failure.help.as_deref()),
         }
     }
@@ -91,7 +97,7 @@ impl CliError {
                 vec![serde_json::json!({ "message": error.to_string(), "help": other_pipelines(path) })]
             }
             Self::Lock(error) => vec![serde_json::json!({ "message": error.to_string(), "help": error.help() })],
-            Self::Store(message) => vec![serde_json::json!({ "message": message })],
+            Self::Store { message, help } => vec![serde_json::json!({ "message": message, "help": help })],
         };
         serde_json::json!({ "error": { "code": self.code(), "problems": problems } })
     }
@@ -104,6 +110,7 @@ fn other_pipelines(sought: &Path) -> Option<String> {
     let files = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| folder.join(entry.file_name()));
     let mut names: Vec<String> = files
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter(|path| path.file_name() != sought.file_name())
         .map(|path| path.strip_prefix("./").unwrap_or(&path).display().to_string())
         .collect();
     names.sort();
@@ -146,4 +153,21 @@ fn snippet(diagnostic: &Diagnostic) -> String {
         group = group.element(Level::HELP.message(help));
     }
     Renderer::plain().render(&[group])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_made_may_lie_elsewhere() {
+        let told = |kind: std::io::ErrorKind| {
+            let (path, source) = ("/p/.pipe".into(), kind.into());
+            CliError::from(pipe_cache::StoreError::Io { what: "create", path, source }).render()
+        };
+        let help = "\n  = help: name a place that can be written to with --store DIR or PIPE_STORE";
+        assert!(told(std::io::ErrorKind::ReadOnlyFilesystem).ends_with(help));
+        assert!(told(std::io::ErrorKind::PermissionDenied).ends_with(help));
+        assert!(!told(std::io::ErrorKind::InvalidData).contains("help"));
+    }
 }

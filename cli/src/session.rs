@@ -176,7 +176,8 @@ fn named(flag: Option<&PathBuf>, variable: &str) -> Option<PathBuf> {
 fn directory(store: &Path) -> Result<&Path, CliError> {
     match store.metadata() {
         Ok(found) if !found.is_dir() => {
-            Err(CliError::Store(format!("the store {} is a file; name a directory with --store", store.display())))
+            let message = format!("the store {} is a file", store.display());
+            Err(CliError::Store { message, help: Some("name a directory with --store") })
         }
         _ => Ok(store),
     }

@@ -67,9 +67,14 @@ struct Profile {
 /// A lock that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// There is none.
-    #[error("there is no lock {}", .0.display())]
-    Missing(PathBuf),
+    /// There is none, or none of this profile.
+    #[error("{}", missing(path, profile.as_deref()))]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The profile that a lock which is there knows nothing of; empty for none.
+        profile: Option<String>,
+    },
     /// It cannot be read or written.
     #[error("cannot {what} {}: {why}", path.display())]
     File {
@@ -97,14 +102,26 @@ pub enum LockError {
 impl LockError {
     /// What to do.
     #[must_use]
-    pub const fn help(&self) -> &'static str {
-        match self {
-            Self::Missing(_) => "a complete run without `--locked` and `--set` writes it",
+    pub fn help(&self) -> String {
+        let help = match self {
+            Self::Missing { profile: Some(profile), .. } if !profile.is_empty() => {
+                return format!("a complete run with `--profile {profile}`, without `--locked` and `--set`, adds it");
+            }
+            Self::Missing { .. } => "a complete run without `--locked` and `--set` writes it",
             Self::File { .. } => "see that the file can be read and written",
             Self::Wrong { .. } => {
                 "each block is a step: after a merge, keep one of each; or delete it, and a run without `--locked` writes it anew and asks for every pin"
             }
-        }
+        };
+        help.to_owned()
+    }
+}
+
+fn missing(path: &Path, profile: Option<&str>) -> String {
+    match profile {
+        None => format!("there is no lock {}", path.display()),
+        Some("") => format!("the lock {} has profiles alone, and no run without one", path.display()),
+        Some(profile) => format!("the lock {} has nothing of the profile `{profile}`", path.display()),
     }
 }
 

@@ -174,7 +174,8 @@ fn explain(schema: &Value, error: &jsonschema::ValidationError<'_>) -> Vec<Probl
         }
         ValidationErrorKind::Type { kind } => {
             let found = type_name(error.instance());
-            vec![at(format!("{place} is {shown} ({found}), expected {}", type_names(kind)))]
+            let problem = at(format!("{place} is {shown} ({found}), expected {}", type_names(kind)));
+            vec![Problem { help: property.and_then(description), ..problem }]
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }
             if closest(context).is_some() =>
@@ -252,7 +253,8 @@ fn description(schema: &Value) -> Option<String> {
 fn type_names(kind: &TypeKind) -> String {
     let name = |text: &str| match text {
         "object" => "table".to_owned(),
-        "number" => "number".to_owned(),
+        "string" => "text".to_owned(),
+        "array" => "list".to_owned(),
         other => other.to_owned(),
     };
     match kind {
@@ -356,7 +358,10 @@ mod tests {
     fn mistakes_say_what_was_expected() {
         assert_eq!(problems(json!({})), ["`size` is missing | Pixels of the longer side."]);
         assert_eq!(problems(json!({ "size": 0 })), ["size: `size` is 0, expected at least 1 | "]);
-        assert_eq!(problems(json!({ "size": "x" })), ["size: `size` is \"x\" (string), expected integer | "]);
+        assert_eq!(
+            problems(json!({ "size": "x" })),
+            ["size: `size` is \"x\" (text), expected integer | Pixels of the longer side."]
+        );
         assert_eq!(
             problems(json!({ "size": 1, "sise": 2 })),
             ["sise=: unknown parameter `sise` | did you mean `size`?"]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cell::{Cell, ColumnType, Row, Schema};
+use crate::expression::Type;
 use crate::problem::{Failure, Problem, Subject};
 use crate::source::SourceContext;
 use crate::step::{Sink, StepContext};
@@ -256,6 +257,8 @@ pub struct Contract {
     pub credentials: Vec<String>,
     /// Whether the outputs tell of the steps that led there ([`crate::step::StepTask::lineage`]): then the lineage is in the key.
     pub uses_lineage: bool,
+    /// What `metrics.json` of an output will hold, by port, as expectations see it; [`Type::Any`] where a part is not known yet.
+    pub metrics: BTreeMap<String, Type>,
     /// Things worth saying that stop nothing.
     pub notes: Vec<String>,
 }

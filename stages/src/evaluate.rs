@@ -137,6 +137,7 @@ fn declare(declare: &Declare<'_>) -> Result<Contract, Problem> {
         }
     }
     columns.dedup();
+    contract.metrics.insert("metrics".to_owned(), report::shape(systems, &metrics));
     Ok(contract.reads_columns("systems", columns))
 }
 

@@ -192,7 +192,8 @@ fn csv_record(row: Result<csv::StringRecord, csv::Error>, names: &[String]) -> R
         return Err(BadRecord { line, class: "record: quote not closed", message });
     }
     if row.len() != names.len() {
-        let message = format!("{} values under {} column names", row.len(), names.len());
+        let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+        let message = format!("{} under {}", count(row.len(), "value"), count(names.len(), "column name"));
         return Err(BadRecord { line, class: "record: not CSV", message });
     }
     let values = names.iter().cloned().zip(row.iter().map(|text| Value::String(text.to_owned()))).collect();
@@ -361,7 +362,7 @@ mod tests {
         let first = found[0].as_ref().unwrap();
         assert_eq!((first.line, &first.values["text"]), (2, &json!("two\nlines")));
         let bad = found[1].as_ref().unwrap_err();
-        assert_eq!((bad.line, bad.message.as_str()), (4, "1 values under 2 column names"));
+        assert_eq!((bad.line, bad.message.as_str()), (4, "1 value under 2 column names"));
         assert_eq!(found[2].as_ref().unwrap().values["text"], json!("a \"b\""));
     }
 

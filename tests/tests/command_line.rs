@@ -73,7 +73,7 @@ fn an_empty_variable_is_as_none() {
     let file = project.pipe(&["check", "p.toml", "--store", "t.jsonl"]);
     assert_eq!(
         (file.code, file.stderr.as_str()),
-        (4, "error: the store t.jsonl is a file; name a directory with --store\n")
+        (4, "error: the store t.jsonl is a file\n  = help: name a directory with --store\n")
     );
 }
 

@@ -114,6 +114,10 @@ mistakes! {
     when_is_no_expression: "size = \"${size}\"" => "when = \"size >\"\nsize = 8";
     left_out_and_needed: "id = \"id\"" => "when = \"size > 100\"\nid = \"id\"";
     expect_is_no_expression: "size = \"${size}\"" => "expect = [\"seconds < 5\", { that = \"rows.failed <\", otherwise = \"warn\" }]\nsize = 8";
+    expect_unknown_count: "size = \"${size}\"" => "expect = [\"rows.failed < 3\", \"rows.kpet > 3\"]\nsize = 8";
+    expect_rows_of_a_step_without: "[steps.texts]" => "[steps.files]\nstage = \"download\"\nsource = \"photos\"\nformat = \"files\"\nexpect = [\"rows.kept > 1\", \"secnods < 3\"]\n\n[steps.texts]";
+    expect_unknown_score: "[steps.thumbnails]" => "[steps.scores]\nstage = \"evaluate\"\ninputs = { systems = { mine = \"texts\" } }\nprediction = \"caption\"\nmetrics = [\"adjectives\"]\nexpect = [\"mine.adjectives.value > 1\", \"mine.adjectivs.value > 1\", \"scores['mine'].adjectives.interval.low > 0 && mien.adjectives.n > 2\"]\n\n[steps.thumbnails]";
+    nothing_matches: "[steps.texts]" => "[steps.made]\nstage = \"command\"\nrun = [\"true\"]\nfiles = [\"*.nope\"]\noutputs = { made = \"files\" }\n\n[steps.texts]";
     expect_otherwise: "size = \"${size}\"" => "expect = [{ that = \"rows.failed < 1\", otherwise = \"wran\" }]\nsize = 8";
     keep_is_a_number: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"photos\" }\nkeep = \"image.width && image.height > 3\"\n\n[steps.thumbnails]";
     keep_compares_number_and_text: "[steps.thumbnails]" => "[steps.kept]\nstage = \"filter\"\ninputs = { rows = \"texts\" }\nkeep = 'words(caption) == \"3\"'\n\n[steps.thumbnails]";
@@ -166,6 +170,32 @@ fn a_missing_pipeline_is_named() {
     let missing = Project::empty().pipe(&["check", "none.toml"]);
     assert_eq!(missing.code, 3);
     insta::assert_snapshot!("missing_pipeline", missing.stderr);
+}
+
+#[test]
+fn a_pipeline_that_is_no_text() {
+    let project = Project::empty();
+    project.write("t.toml", b"name = \"p\"\ndescription = \"caf\xe9\"\n");
+    let checked = project.pipe(&["check", "t.toml"]);
+    assert_eq!(checked.code, 3);
+    insta::assert_snapshot!("not_utf8", checked.stderr);
+}
+
+#[test]
+fn a_lock_without_a_profile() {
+    let project = project(GOOD);
+    let _ = project.run(&["p.toml"]);
+    let held = project.pipe(&["run", "p.toml", "--profile", "small", "--locked"]);
+    assert_eq!(held.code, 2);
+    insta::assert_snapshot!("lock_without_profile", held.stderr);
+}
+
+#[test]
+fn a_step_that_a_parameter_leaves_out_is_told_with_it() {
+    let spec = GOOD.replacen("size = 8", "size = 8\nsmall = false", 1);
+    let project = project(&spec.replacen("size = \"${size}\"", "when = \"${small}\"\nsize = 4", 1));
+    let plan = project.pipe(&["plan", "p.toml"]).stdout;
+    assert!(plan.contains("left out: thumbnails: `${small}` is false (p.toml:27:8)"), "{plan}");
 }
 
 #[test]

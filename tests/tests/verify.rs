@@ -58,6 +58,20 @@ fn damage_is_found_wherever_it_is_and_mended() {
 }
 
 #[test]
+fn what_is_gone_is_counted_as_such() {
+    let project = Project::small();
+    let _ = project.run(&["p.toml", "thumbnails"]);
+    fs::remove_dir_all(project.path(".pipe/packs")).unwrap();
+    let told = project.pipe(&["verify"]).stdout;
+    let end = regex::Regex::new(
+        r"read; \d+ things gone: `pipe verify --repair` forgets the results that need it, so that runs make them again\n$",
+    );
+    assert!(end.unwrap().is_match(&told), "{told}");
+    let repaired = project.pipe(&["verify", "--repair"]).stdout;
+    assert!(repaired.ends_with("gone: the results that need it are forgotten; runs make them again\n"), "{repaired}");
+}
+
+#[test]
 fn damage_is_told_with_what_it_costs() {
     let project = Project::small();
     let _ = project.run(&["p.toml", "thumbnails"]);

@@ -42,7 +42,7 @@ fn render(plan: &Plan, left_out: &[LeftOutStep]) -> String {
     for step in &plan.steps {
         lines.extend(step.notes.iter().map(|note| format!("note: {}: {note}", step.step)));
     }
-    lines.extend(left_out.iter().map(|one| format!("left out: {}: `{}` is false ({})", one.step, one.when, one.place)));
+    lines.extend(left_out.iter().map(left_out_line));
     lines.push(String::new());
     lines.push(summary(plan));
     lines.join("\n")
@@ -81,4 +81,9 @@ fn summary(plan: &Plan) -> String {
         all if all == running => format!("{steps}; no estimate: no past run tells how long"),
         some => format!("{steps}, for {time} or more: no estimate of {}", text::count(some, "step")),
     }
+}
+
+fn left_out_line(LeftOutStep { step, when, place }: &LeftOutStep) -> String {
+    let why = if when == "false" { "`when` is false".to_owned() } else { format!("`{when}` is false") };
+    format!("left out: {step}: {why} ({place})")
 }

@@ -78,7 +78,10 @@ impl<'a> LockFile<'a> {
         let lock = if args.locked { Lock::load(&path)? } else { None };
         let file = Self { args, path, lock };
         match args.locked && file.held_to().is_none() {
-            true => Err(LockError::Missing(file.path).into()),
+            true => {
+                let profile = file.lock.is_some().then(|| file.profile().unwrap_or_default().to_owned());
+                Err(LockError::Missing { path: file.path, profile }.into())
+            }
             false => Ok(file),
         }
     }

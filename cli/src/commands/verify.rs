@@ -54,12 +54,16 @@ fn render(verified: &Verified) -> String {
         lines.push(format!("{} that records name are gone", text::count(verified.missing.len() as u64, "object")));
         lines.extend(costs(&verified.missing_costs));
     }
-    let found = text::count(verified.damage.len() as u64, "thing");
-    let end = match verified.repaired {
-        true => "set aside in `damaged`; runs make again what they need",
-        false => "`pipe verify --repair` sets it aside, so that runs make it again",
+    let counts = [(verified.damage.len(), "damaged"), (verified.missing.len(), "gone")];
+    let found = counts.into_iter().filter(|(count, _)| *count > 0);
+    let found = found.map(|(count, what)| format!("{} {what}", text::count(count as u64, "thing"))).collect::<Vec<_>>();
+    let end = match (verified.repaired, verified.damage.is_empty()) {
+        (true, true) => "the results that need it are forgotten; runs make them again",
+        (true, false) => "set aside in `damaged`; runs make again what they need",
+        (false, true) => "`pipe verify --repair` forgets the results that need it, so that runs make them again",
+        (false, false) => "`pipe verify --repair` sets it aside, so that runs make it again",
     };
-    lines.push(format!("\n{read}; {found} damaged: {end}"));
+    lines.push(format!("\n{read}; {}: {end}", found.join(", ")));
     lines.join("\n")
 }
 

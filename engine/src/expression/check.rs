@@ -4,6 +4,7 @@
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, MapExpr, operators};
 
+use super::errors::WORK_OUT_BEFORE;
 use super::functions::{ELSEWHERE, FUNCTIONS, MACROS, Signature, functions};
 use super::source::Source;
 use super::tree::operator_of;
@@ -53,7 +54,7 @@ impl<'a> Checker<'a> {
 
     fn part_or_image(&mut self, tree: &'a IdedExpr) -> Checked {
         if self.depth == MOST_NESTED {
-            let help = Some("work out a part of it in a step before".to_owned());
+            let help = Some(WORK_OUT_BEFORE.to_owned());
             return Err(self.mistake(tree, format!("it nests more than {MOST_NESTED} deep here"), help));
         }
         self.depth += 1;

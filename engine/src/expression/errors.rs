@@ -14,8 +14,19 @@ const SLIPS: &[(&str, &str)] = &[
     ("if", "write `condition ? yes : no`"),
 ];
 
+/// What to do with an expression that nests too deep.
+pub(super) const WORK_OUT_BEFORE: &str = "work out a part of it in a step before";
+
+/// Brackets in each other that the parser reads: its own limit.
+pub(super) const MOST_BRACKETS: usize = 95;
+
 /// What an expression that does not parse lacks, and where.
 pub(super) fn unparsed(source: &str, errors: &ParseErrors) -> Mistake {
+    // What the parser says of its own limit has no place in the text.
+    if errors.errors.iter().any(|error| error.msg.contains("Recursion limit")) {
+        let message = format!("`{}` nests more than {MOST_BRACKETS} brackets in each other", in_brief(source));
+        return Mistake { at: 0..source.len(), message, help: Some(WORK_OUT_BEFORE.to_owned()) };
+    }
     let (line, column, what) = errors
         .errors
         .first()

@@ -258,6 +258,17 @@ mod tests {
     }
 
     #[test]
+    fn nesting_has_a_limit_that_is_told() {
+        let nested = |deep: usize| Expression::parse(&format!("{}on{}", "(".repeat(deep), ")".repeat(deep)));
+        assert!(nested(errors::MOST_BRACKETS).is_ok());
+        for deep in [errors::MOST_BRACKETS + 1, 300, 2000] {
+            let mistake = nested(deep).unwrap_err();
+            assert!(mistake.message.ends_with("nests more than 95 brackets in each other"), "{}", mistake.message);
+            assert_eq!((mistake.at, mistake.help.is_some()), (0..2 * deep + 2, true));
+        }
+    }
+
+    #[test]
     fn unknown_names_are_found_even_where_they_are_not_needed() {
         assert_eq!(truth("on || sise > 1").unwrap_err(), "there is no `sise` | did you mean `size`?");
         assert_eq!(truth("tuned.blue.value > 1").unwrap_err(), "there is no `tuned.blue` | did you mean `tuned.bleu`?");

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use crate::cell::ColumnType;
 
 /// What an expression or a part of it yields. A value of any type may also be null, which is known only at its row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Type {
     /// Null and nothing else.
     Null,

@@ -9,6 +9,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use pipe_cache::{StatIndex, map_many};
 use serde_json::Value;
 
+use super::expectations::counts_rows;
 use super::{Edge, Graph, Step, replicate};
 use crate::earlier::{Earlier, Gone};
 use crate::params;
@@ -221,6 +222,7 @@ impl<'a> Checker<'a> {
                     settings,
                 };
                 self.counts_rows(step, &made);
+                self.expectations(step, &made);
                 self.checked.insert(&step.name, self.steps.len());
                 self.steps.push(made);
             }
@@ -259,8 +261,7 @@ impl<'a> Checker<'a> {
 
     /// A limit on failed rows is a mistake where no rows are counted: nothing would ever reach it.
     fn counts_rows(&mut self, step: &StepSpec, made: &Step) {
-        let counts = made.stage.execute.transforms() || made.outputs.iter().any(|output| output.kind == DATASET);
-        if made.settings.max_failed_rows.is_some() && !counts {
+        if made.settings.max_failed_rows.is_some() && !counts_rows(made) {
             let message = format!("`{}` works on no rows that could fail", made.stage.name);
             self.complain(step, Problem::param("max_failed_rows", message));
         }

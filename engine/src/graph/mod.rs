@@ -2,6 +2,7 @@
 
 mod check;
 mod connect;
+mod expectations;
 mod replicate;
 
 use std::collections::HashMap;

@@ -82,16 +82,15 @@ fn unmet(expectation: &Expectation, known: &Map<String, Value>) -> Option<String
     }
 }
 
-/// What expectations may name: the content of the metrics, what was measured, counts of rows.
+/// What expectations may name (`graph/expectations.rs` tells it before): the content of the metrics, what was measured, counts of rows.
 fn variables(result: &StepResult, store: &Store) -> Result<Map<String, Value>, Failure> {
     let mut known = Map::new();
     let metrics: Vec<_> = result.outputs.iter().filter(|(_, artifact)| artifact.manifest.kind() == METRICS).collect();
     for (port, artifact) in &metrics {
         let content = content(&artifact.manifest, store)?;
+        known.insert((*port).clone(), content.clone());
         if metrics.len() == 1 {
             add_metrics(&mut known, &content);
-        } else {
-            known.insert((*port).clone(), content);
         }
     }
     known.extend(result.measures.iter().map(|(name, value)| (name.clone(), json!(value))));

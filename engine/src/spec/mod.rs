@@ -14,6 +14,7 @@ pub(crate) mod substitute;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -133,8 +134,9 @@ impl Spec {
     /// # Errors
     /// Everything wrong with it, each with its place.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, SpecError> {
-        let text = std::fs::read_to_string(path)
+        let bytes = std::fs::read(path)
             .map_err(|error| SpecError::Unreadable { path: path.to_owned(), why: error.to_string() })?;
+        let text = String::from_utf8(bytes).map_err(|error| not_text(path, &error))?;
         Self::parse(SpecText::new(path, text), overrides)
     }
 
@@ -154,6 +156,16 @@ impl Spec {
             _ => PathBuf::from("."),
         }
     }
+}
+
+/// The complaint about a file that is no text, at its first byte that is none.
+fn not_text(path: &Path, error: &FromUtf8Error) -> SpecError {
+    let at = error.utf8_error().valid_up_to();
+    let byte = error.as_bytes()[at];
+    let text = SpecText::new(path, String::from_utf8_lossy(error.as_bytes()));
+    let message = format!("the pipeline is not UTF-8: here stands the byte 0x{byte:02x}");
+    let span = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+    SpecError::wrong(vec![text.diagnostic(&span, message).help(Some("save the file as UTF-8".to_owned()))])
 }
 
 impl StepSpec {

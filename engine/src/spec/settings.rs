@@ -352,7 +352,7 @@ mod tests {
             (json!({ "replicates": 0 }), "`replicates` is 0, expected at least 1"),
             (json!({ "resources": { "cpus": 1 } }), "unknown parameter `cpus`"),
             (json!({ "matrix": { "r": [] } }), "`matrix.r` has no values"),
-            (json!({ "matrix": { "r": [[1]] } }), "`matrix.r.0` is [1] (array), expected boolean or number or string"),
+            (json!({ "matrix": { "r": [[1]] } }), "`matrix.r.0` is [1] (list), expected boolean or number or text"),
             (json!({ "expect": ["rows.failed <"] }), "`rows.failed <` is not an expression: it ends too early"),
         ] {
             let wrong = resolved(&given).unwrap_err();

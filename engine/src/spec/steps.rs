@@ -237,7 +237,10 @@ impl Parser<'_> {
         let span = made.places.get("when").unwrap_or(&step.span);
         let (text, truth) = match &made.settings.when {
             Value::String(text) => (text.clone(), truth(text, known)),
-            Value::Bool(truth) => (truth.to_string(), Ok(*truth)),
+            Value::Bool(truth) => {
+                let written = step.table.get("when").and_then(|when| when.get_ref().as_str());
+                (written.map_or_else(|| truth.to_string(), str::to_owned), Ok(*truth))
+            }
             _ => return None,
         };
         match truth {

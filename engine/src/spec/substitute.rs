@@ -66,7 +66,10 @@ pub(super) fn substitute(text: &str, scope: &Scope<'_>) -> Result<Value, (String
         match value {
             Value::String(text) => out.push_str(text),
             Value::Number(_) | Value::Bool(_) => out.push_str(&value.to_string()),
-            _ => return Err((format!("`${{{name}}}` is a {} and cannot stand inside a text", type_name(value)), None)),
+            _ => {
+                let message = format!("`${{{name}}}` is a {} and cannot stand inside a text", type_name(value));
+                return Err((message, Some("numbers, texts and booleans can".to_owned())));
+            }
         }
         rest = &reference[end + 1..];
     }
@@ -85,15 +88,15 @@ fn unknown(name: &str, scope: &Scope<'_>) -> (String, Option<String>) {
     (format!("there is no parameter `{name}`"), Some(help))
 }
 
-/// What TOML calls a value.
+/// What the type of a value is called.
 pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
         Value::Number(number) if number.is_f64() => "float",
         Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
+        Value::String(_) => "text",
+        Value::Array(_) => "list",
         Value::Object(_) => "table",
     }
 }
@@ -127,7 +130,7 @@ mod tests {
             (message.as_str(), help.as_deref()),
             ("there is no parameter `sise`", Some("did you mean `${size}`?"))
         );
-        assert!(replaced("a${list}").is_err());
+        assert_eq!(replaced("a${list}").unwrap_err().0, "`${list}` is a list and cannot stand inside a text");
         assert!(replaced("${size").is_err());
     }
 }

@@ -193,7 +193,9 @@ fn guess(names: &[&str], params: &Params) -> Result<Layout, Wrong> {
 
 /// Why files are nothing in particular.
 fn unclear(names: &[&str], tables: &[(&str, RecordFormat)], params: &Params) -> Wrong {
-    let wrong = Wrong::new(format!("cannot tell what `{}` is: {}", params.source, some_names(names)));
+    let alone = matches!(names, [only] if params.source.ends_with(only));
+    let holds = if alone { " by its name".to_owned() } else { format!(": it holds {}", some_names(names)) };
+    let wrong = Wrong::new(format!("cannot tell what `{}` is{holds}", params.source));
     match tables {
         [(first, _), _, ..] => wrong.help(format!("there are several files of records: choose one with `include = [\"{first}\"]`, or take all as `format = \"files\"`")),
         _ => wrong.help("say it with `format`: images, jsonl, csv, model, adapter or files"),

@@ -265,8 +265,10 @@ fn mistakes_are_found_while_planning() {
     assert!(problem(json!({ "source": "dta/photos" })).contains("(did you mean BASE/data?)"));
     assert!(
         problem(json!({ "source": "mixed" }))
-            .contains("cannot tell what `mixed` is: a.txt, b.txt (say it with `format`")
+            .contains("cannot tell what `mixed` is: it holds a.txt, b.txt (say it with `format`")
     );
+    let alone = problem(json!({ "source": "mixed/a.txt" }));
+    assert!(alone.contains("cannot tell what `mixed/a.txt` is by its name (say it with `format`"), "{alone}");
     assert!(
         problem(json!({ "source": "mixed", "format": "images" }))
             .contains("`format` is images, but `mixed` holds no images")

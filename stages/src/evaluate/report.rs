@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use pipe_engine::expression::Type;
+use pipe_engine::stage::Shape;
+use pipe_metrics::Metric;
 use serde::{Deserialize, Serialize};
 
 use super::Missing;
@@ -119,6 +122,29 @@ pub struct NotComputed {
     pub system: Option<String>,
     /// Why.
     pub reason: String,
+}
+
+/// What expectations may name of a report: the fields of it, and the scores of each system; what cannot be computed is missed after
+/// the run alone.
+pub(super) fn shape(systems: &[Shape], metrics: &[&Metric]) -> Type {
+    const FIELDS: [&str; 8] =
+        ["format", "rows", "missing", "baseline", "systems", "intervals", "measures", "not_computed"];
+    let named = |fields: &[(&str, Type)]| {
+        Type::Table(fields.iter().map(|(name, found)| ((*name).to_owned(), found.clone())).collect())
+    };
+    let range = named(&[("low", Type::Float), ("high", Type::Float), ("resamples", Type::Int)]);
+    let difference = named(&[("value", Type::Float), ("n", Type::Int), ("interval", range.clone())]);
+    let score = named(&[
+        ("value", Type::Float),
+        ("n", Type::Int),
+        ("left_out", Type::Any),
+        ("interval", range),
+        ("difference", difference),
+    ]);
+    let scores = Type::Table(metrics.iter().map(|metric| (metric.name.to_owned(), score.clone())).collect());
+    let of_systems = systems.iter().map(|system| (system.label.clone(), scores.clone()));
+    let fields = FIELDS.map(|name| (name.to_owned(), Type::Any));
+    Type::Table(of_systems.chain(fields).collect())
 }
 
 impl Report {

@@ -99,8 +99,12 @@ fn add_matches(pattern: &str, base: &Path, found: &mut BTreeMap<String, PathBuf>
 fn nothing(pattern: &str, base: &Path) -> Problem {
     let entries = fs::read_dir(base).into_iter().flatten().filter_map(Result::ok);
     let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    if pattern.contains(['*', '?', '[', '{']) {
+        let problem = Problem::param("files", format!("no file matches `{pattern}`"));
+        return problem.help(format!("paths start from {}; what begins with a dot is left out", base.display()));
+    }
     let problem = Problem::param("files", format!("there is no file `{pattern}`"));
-    match nearest(pattern, names.iter().map(String::as_str)) {
+    match nearest(pattern, names.iter().map(String::as_str).filter(|name| !name.starts_with('.'))) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem.help(format!("paths start from {}", base.display())),
     }

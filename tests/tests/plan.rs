@@ -91,3 +91,37 @@ fn what_never_ran_has_no_estimate() {
     let smoke = project.pipe(&["plan", "p.toml", "--profile", "smoke"]).stdout;
     assert!(smoke.ends_with("6 steps of 6 would run; no estimate: no past run tells how long\n"), "{smoke}");
 }
+
+/// The most memory a process held, in kB, as far as it was seen before its end.
+fn peak_of(mut child: std::process::Child) -> u64 {
+    // What it prints has to go somewhere.
+    let printed =
+        child.stdout.take().map(|mut out| std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink())));
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(peak);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    printed.map(|reader| reader.join().unwrap().unwrap());
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
+#[test]
+fn a_matrix_shares_the_rows_that_it_is_planned_on() {
+    let project = Project::empty();
+    let row = |n: u32| format!("{{\"id\": \"r-{n}\", \"caption\": \"text {n}\"}}\n");
+    project.write("texts.jsonl", (0..500).map(row).collect::<String>());
+    let values: Vec<u32> = (0..1000).collect();
+    let spec = format!(
+        "name = \"p\"\n[steps.texts]\nstage = \"download\"\nsource = \"texts.jsonl\"\nid = \"id\"\n[steps.kept]\nstage = \"filter\"\n\
+         inputs = {{ rows = \"texts\" }}\nmatrix = {{ a = {values:?} }}\nkeep = \"size(caption) < ${{a}}\"\n\
+         [steps.again]\nstage = \"filter\"\ninputs = {{ rows = \"kept[a=${{b}}]\" }}\nmatrix = {{ b = {values:?} }}\nkeep = \"id != '${{b}}'\"\n"
+    );
+    project.write("p.toml", spec);
+    let peak = peak_of(project.start(&["plan", "p.toml"]));
+    assert!((1..250_000).contains(&peak), "a million rows in {peak} kB");
+}

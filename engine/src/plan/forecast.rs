@@ -3,6 +3,7 @@
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use pipe_cache::{Digest, RowKey, Store};
 
@@ -42,14 +43,14 @@ enum Part {
     Many(u64),
 }
 
-/// A row that may or will be there.
+/// A row that may or will be there. What steps do not change of it they share: a matrix gives the same rows to thousands.
 #[derive(Clone)]
 struct Forecast {
-    id: String,
+    id: Arc<str>,
     /// Whether it is certain to be there.
     certain: bool,
     /// Its known cells, as columns of one row.
-    cells: BTreeMap<String, Column>,
+    cells: Arc<BTreeMap<String, Column>>,
 }
 
 type Read<'a> = BTreeSet<&'a str>;
@@ -106,6 +107,28 @@ impl Rows {
             Part::Rows(rows) => rows.iter().all(|row| row.certain),
             Part::Many(_) => false,
         })
+    }
+
+    /// Which of these rows a row step must execute, where nobody takes what it gives.
+    pub(super) fn missing_in_row_step(&self, step: &Step, scanner: &RowScanner<'_>) -> Result<Missing, Failure> {
+        let mut missing = Missing::default();
+        for part in &self.parts {
+            match part {
+                Part::Many(rows) => missing.add(*rows, None),
+                Part::Chunk(chunk) => {
+                    if let ChunkScan::Rows(scanned) = scanner.scan(chunk)? {
+                        scanned.missing_keys().for_each(|key| missing.add(1, Some(key)));
+                    }
+                }
+                Part::Rows(rows) => {
+                    for row in rows {
+                        // What is found is of no use here.
+                        let _ = row.remembered(step, scanner, &mut missing);
+                    }
+                }
+            }
+        }
+        Ok(missing)
     }
 
     /// What a row step gives for these rows, and which of them it must execute.
@@ -256,7 +279,7 @@ fn assigned(
             for ((name, column_type), cell) in step.contract.writes.iter().zip(cells) {
                 let mut column = Column::empty(*column_type);
                 column.push(cell).map_err(Failure::internal)?;
-                forecast.cells.insert(name.clone(), column);
+                Arc::make_mut(&mut forecast.cells).insert(name.clone(), column);
             }
             ports.get_mut(port).ok_or_else(|| Failure::internal("no such port"))?.push(forecast);
         }
@@ -327,7 +350,7 @@ impl Part {
         };
         let column = |name: &String| {
             let cell = |row: &Forecast| match name == ID {
-                true => Some(Column::texts([row.id.clone()])),
+                true => Some(Column::texts([row.id.to_string()])),
                 false => row.cells.get(name).cloned(),
             };
             let mut cells = rows.iter().map(cell);
@@ -350,23 +373,45 @@ impl Part {
                     columns.push((name.clone(), load_column(store, digest)?));
                 }
                 let ids = load_column(store, &chunk.columns[ID])?.into_texts().map_err(Failure::internal)?;
-                let row = |(at, id): (usize, String)| Forecast {
-                    id,
-                    certain: true,
-                    cells: columns.iter().map(|(name, column)| (name.clone(), column.slice(at))).collect(),
-                };
-                Ok(ids.into_iter().enumerate().map(row).collect())
+                Ok(Forecast::certain(ids, || columns.iter().map(|(name, column)| (name, column))))
             }
         }
     }
 }
 
 impl Forecast {
+    /// Rows that are certain to be there, with the cells of these columns.
+    fn certain<'a, C: Iterator<Item = (&'a String, &'a Column)>>(
+        ids: Vec<String>,
+        columns: impl Fn() -> C,
+    ) -> Vec<Self> {
+        let cells = |at: usize| columns().map(|(name, column)| (name.clone(), column.slice(at))).collect();
+        let row = |(at, id): (usize, String)| Self { id: id.into(), certain: true, cells: Arc::new(cells(at)) };
+        ids.into_iter().enumerate().map(row).collect()
+    }
+
+    /// What a row step remembers of it; one that it must execute is missing.
+    fn remembered(&self, step: &Step, scanner: &RowScanner<'_>, missing: &mut Missing) -> Option<Remembered> {
+        let cell = |name: &String| match name == ID {
+            true => Some(Column::texts([self.id.to_string()])),
+            false => self.cells.get(name).cloned(),
+        };
+        let cells: Option<Vec<Column>> = row_columns(step).iter().map(cell).collect();
+        let key = cells.map(|cells| scanner.key(&cells, 0));
+        let found = key.as_ref().and_then(|key| scanner.remembered(key));
+        if found.is_none() {
+            missing.add(1, key);
+        }
+        found
+    }
+
     /// The row after a step that must execute it: it may leave, and what the step writes is not known.
     fn executed(mut self, step: &Step) -> Self {
         self.certain = false;
         for (name, _) in &step.contract.writes {
-            self.cells.remove(name);
+            if self.cells.contains_key(name) {
+                Arc::make_mut(&mut self.cells).remove(name);
+            }
         }
         self
     }
@@ -381,7 +426,10 @@ fn apply(rows: Vec<Forecast>, delta: &ChunkDelta, store: &Store) -> Result<Vec<F
     let kept = rows.into_iter().zip(delta.kept()).filter(|(_, kept)| *kept).enumerate();
     Ok(kept
         .map(|(at, (mut row, _))| {
-            row.cells.extend(written.iter().map(|(name, column)| ((*name).clone(), column.slice(at))));
+            if !written.is_empty() {
+                let cells = written.iter().map(|(name, column)| ((*name).clone(), column.slice(at)));
+                Arc::make_mut(&mut row.cells).extend(cells);
+            }
             row
         })
         .collect())
@@ -389,15 +437,7 @@ fn apply(rows: Vec<Forecast>, delta: &ChunkDelta, store: &Store) -> Result<Vec<F
 
 fn rows_through(rows: Vec<Forecast>, step: &Step, scanner: &RowScanner<'_>, missing: &mut Missing) -> Vec<Forecast> {
     let through = rows.into_iter().filter_map(|row| {
-        let cells: Option<Vec<Column>> = row_columns(step)
-            .iter()
-            .map(|name| if name == ID { Some(Column::texts([row.id.clone()])) } else { row.cells.get(name).cloned() })
-            .collect();
-        let key = cells.map(|cells| scanner.key(&cells, 0));
-        let found = key.as_ref().and_then(|key| scanner.remembered(key));
-        if found.is_none() {
-            missing.add(1, key);
-        }
+        let found = row.remembered(step, scanner, missing);
         after(row, found, step)
     });
     through.collect()
@@ -408,7 +448,10 @@ fn after(mut row: Forecast, found: Option<Remembered>, step: &Step) -> Option<Fo
     match found {
         None => Some(row.executed(step)),
         Some(Remembered::Keep(cells)) => {
-            row.cells.extend(step.contract.writes.iter().zip(cells).map(|((name, _), cell)| (name.clone(), cell)));
+            if !cells.is_empty() {
+                let cells = step.contract.writes.iter().zip(cells).map(|((name, _), cell)| (name.clone(), cell));
+                Arc::make_mut(&mut row.cells).extend(cells);
+            }
             Some(row)
         }
         Some(Remembered::Drop(_) | Remembered::Fail(_)) => None,
@@ -426,7 +469,7 @@ fn show(rows: &[Forecast], columns: &[String], store: &Store) -> Result<Vec<Row>
     rows.iter()
         .map(|row| {
             let cells = columns.iter().map(|name| cell(row, name)).collect::<Result<_, _>>()?;
-            Ok(Row { id: row.id.clone(), cells })
+            Ok(Row { id: row.id.to_string(), cells })
         })
         .collect()
 }

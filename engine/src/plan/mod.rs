@@ -6,6 +6,7 @@
 mod estimate;
 mod forecast;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipe_cache::Key;
@@ -105,7 +106,8 @@ enum Output {
 /// When the store cannot be read.
 pub fn plan(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Result<Plan, Failure> {
     let read = columns_read(graph);
-    let mut planner = Planner { graph, context, read, outputs: Vec::new(), ancestors: Vec::new() };
+    let taken = taken(graph, wanted);
+    let mut planner = Planner { graph, context, read, taken, outputs: Vec::new(), ancestors: Vec::new() };
     let mut steps: Vec<StepPlan> = Vec::new();
     let mut memories: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     for (at, step) in graph.steps.iter().enumerate() {
@@ -142,6 +144,15 @@ fn columns_read(graph: &Graph) -> BTreeSet<&str> {
     read
 }
 
+/// The steps that one of those wanted takes from.
+fn taken(graph: &Graph, wanted: &[bool]) -> Vec<bool> {
+    let mut taken = vec![false; graph.steps.len()];
+    for (step, _) in graph.steps.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
+        step.upstream().for_each(|from| taken[from] = true);
+    }
+    taken
+}
+
 /// What is known of rows: all, where every chunk is.
 fn told(rows: Rows) -> Output {
     rows.known().map_or(Output::Rows(rows), Output::Told)
@@ -161,6 +172,8 @@ struct Planner<'a> {
     context: &'a Context<'a>,
     /// See [`columns_read`].
     read: BTreeSet<&'a str>,
+    /// Whether anyone takes what a step gives; what nobody takes is not forecast.
+    taken: Vec<bool>,
     /// What each step gives, by step and output.
     outputs: Vec<Vec<Output>>,
     /// The steps whose result is there, as their descendants name them.
@@ -183,7 +196,7 @@ impl Planner<'_> {
             false => format!("{} will change", changed.join(" and ")),
         };
         match step.stage.execute {
-            Execute::Rows(_) | Execute::TorchRows => self.rows(step, &reason),
+            Execute::Rows(_) | Execute::TorchRows => self.rows(at, step, &reason),
             Execute::Table(_) => Ok(self.table(step, &reason)),
             _ => Ok((planned(step, Action::Run, &reason), unknown(step))),
         }
@@ -199,7 +212,7 @@ impl Planner<'_> {
         }
         let reason = "no result of this recipe is recorded";
         match step.stage.execute {
-            Execute::Rows(_) | Execute::TorchRows => self.rows(step, reason),
+            Execute::Rows(_) | Execute::TorchRows => self.rows(at, step, reason),
             Execute::Table(_) => Ok(self.table(step, reason)),
             Execute::Source(_) => Ok(self.source(step)),
             _ => Ok((planned(step, Action::Run, reason), unknown(step))),
@@ -221,37 +234,45 @@ impl Planner<'_> {
     }
 
     /// A row step whose result is not there: looks up every row.
-    fn rows(&self, step: &Step, reason: &str) -> Result<Planned, Failure> {
+    fn rows(&self, at: usize, step: &Step, reason: &str) -> Result<Planned, Failure> {
         let mut plan = planned(step, Action::Run, reason);
-        let Some(input) = self.primary_rows(step)? else { return Ok((plan, unknown(step))) };
+        let Some(input) = self.primary_rows(step) else { return Ok((plan, unknown(step))) };
         let total = input.len();
         let certain = input.is_certain();
         let primary = step.primary_port();
         let mut others = step.inputs.iter().filter(|edge| edge.port != primary);
         let others_known = others.all(|edge| self.output(edge).artifact().is_some());
-        let (rows, missing) = if others_known {
+        let (outputs, missing) = if others_known {
             let scanner = RowScanner::new(step, self.memory(step), self.context.store)?;
-            input.through_row_step(step, &scanner, self.context.store, &self.read)?
+            match self.taken[at] {
+                true => {
+                    let (rows, missing) =
+                        input.into_owned().through_row_step(step, &scanner, self.context.store, &self.read)?;
+                    (vec![told(rows)], missing)
+                }
+                false => (unknown(step), input.missing_in_row_step(step, &scanner)?),
+            }
         } else {
-            input.through_unknown(step, self.context.store, &self.read)?
+            let (rows, missing) = input.into_owned().through_unknown(step, self.context.store, &self.read)?;
+            (vec![told(rows)], missing)
         };
         let exact = certain && missing.is_exact();
         plan.rows = Some(PlannedRows { total, execute: missing.rows, exact });
         if missing.rows == 0 && certain {
             plan.action = Action::Assemble;
         }
-        Ok((plan, vec![told(rows)]))
+        Ok((plan, outputs))
     }
 
     /// A table step whose result is not there: it is cheap enough to be tried, if all it reads is known.
     fn table(&self, step: &Step, reason: &str) -> Planned {
         let mut plan = planned(step, Action::Run, reason);
-        let Ok(Some(input)) = self.primary_rows(step) else { return (plan, unknown(step)) };
+        let Some(input) = self.primary_rows(step) else { return (plan, unknown(step)) };
         let (total, certain) = (input.len(), input.is_certain());
         plan.rows = Some(PlannedRows { total, execute: total, exact: false });
         let setup = (self.context.store, self.memory(step));
         let tried = Table::new(step, &Inputs::new(), input.schema(), setup)
-            .and_then(|table| input.through_table_step(step, &table, self.context.store, &self.read));
+            .and_then(|table| input.into_owned().through_table_step(step, &table, self.context.store, &self.read));
         let Ok((ports, missing)) = tried else { return (plan, unknown(step)) };
         plan.rows = Some(PlannedRows { total, execute: missing.rows, exact: certain && missing.is_exact() });
         if missing.rows == 0 && certain {
@@ -290,15 +311,17 @@ impl Planner<'_> {
     }
 
     /// The rows a row or table step works on, as far as they are known.
-    fn primary_rows(&self, step: &Step) -> Result<Option<Rows>, Failure> {
+    fn primary_rows(&self, step: &Step) -> Option<Cow<'_, Rows>> {
         debug_assert!(step.stage.execute.transforms());
         let port = step.primary_port();
-        let Some(edge) = step.inputs.iter().find(|edge| edge.port == port) else { return Ok(None) };
-        Ok(match self.output(edge) {
-            Output::Known(artifact) | Output::Told(artifact) => artifact.manifest.as_dataset().map(Rows::of),
-            Output::Rows(rows) => Some(rows.clone()),
+        let edge = step.inputs.iter().find(|edge| edge.port == port)?;
+        match self.output(edge) {
+            Output::Known(artifact) | Output::Told(artifact) => {
+                artifact.manifest.as_dataset().map(|dataset| Cow::Owned(Rows::of(dataset)))
+            }
+            Output::Rows(rows) => Some(Cow::Borrowed(rows)),
             Output::Unknown => None,
-        })
+        }
     }
 }
 

@@ -82,11 +82,6 @@ impl Parts<'_> {
         let ids =
             piece.columns.remove(ID).map_or_else(|| Ok(Vec::new()), Column::into_texts).map_err(Failure::internal)?;
         piece.columns.retain(|name, _| self.taken.read.contains(name.as_str()));
-        let row = |(at, id): (usize, String)| Forecast {
-            id,
-            certain: true,
-            cells: piece.columns.iter().map(|(name, column)| (name.clone(), column.slice(at))).collect(),
-        };
-        Ok(Part::Rows(ids.into_iter().enumerate().map(row).collect()))
+        Ok(Part::Rows(Forecast::certain(ids, || piece.columns.iter())))
     }
 }

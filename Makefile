@@ -4,7 +4,7 @@ PIPE := target/release/pipe
 QUICKSTART := pipelines/quickstart.toml
 RELEASE := target/quickstart-release
 
-.PHONY: run build test lint docs libtorch clean-release
+.PHONY: run build install test lint docs libtorch clean-release
 
 run: build
 	$(PIPE) run $(QUICKSTART)
@@ -16,6 +16,11 @@ run: build
 
 build: libtorch
 	cargo build --release --locked -p pipe -p pipe-torch
+
+# Puts both programs where `cargo install` puts them; they stay together, because `pipe` looks for `pipe-torch` beside itself.
+install: libtorch
+	cargo install --locked --path cli
+	cargo install --locked --path worker
 
 # The end-to-end tests run the binaries, so these are built first.
 test: libtorch

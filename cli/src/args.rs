@@ -58,12 +58,6 @@ pub enum Command {
     },
     /// Write what a step gave into a directory, as files that people and other programs open.
     Export(ExportArgs),
-    /// End what the process of that name leaves running. Started by `pipe` itself.
-    #[command(hide = true)]
-    Guard {
-        /// The name.
-        name: String,
-    },
 }
 
 /// A pipeline and what to change in it.
@@ -142,9 +136,9 @@ pub struct ShowArgs {
     /// List the rows the step dropped or could not work on, with why.
     #[arg(long, requires = "step")]
     pub left_out: bool,
-    /// Rows to show.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub rows: usize,
+    /// Rows to show: first rows [default: 5], or with --left-out those left out [default: 20; with --json all].
+    #[arg(long, value_name = "N")]
+    pub rows: Option<usize>,
 }
 
 /// Arguments of `export`.

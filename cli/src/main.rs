@@ -23,12 +23,15 @@ use pipe_stages::program::guard::guard_with;
 
 fn main() -> ExitCode {
     keep_freed_memory();
+    if let Some(code) = commands::guard::asked() {
+        return ExitCode::from(code);
+    }
     let cli = Cli::parse();
     if matches!(cli.command, Command::Verify(_) | Command::Export(_)) {
         interrupt::in_order();
     }
     // This very file, also where it has been replaced meanwhile.
-    guard_with("/proc/self/exe".into(), "guard");
+    guard_with("/proc/self/exe".into(), commands::guard::WORD);
     let result = match &cli.command {
         Command::Run(args) => commands::run::run(args, cli.json),
         Command::Plan(args) => commands::plan::plan(args, cli.json),
@@ -46,7 +49,6 @@ fn main() -> ExitCode {
         Command::Du(args) => commands::du::du(args, cli.json),
         Command::Verify(args) => commands::verify::verify(args, cli.json),
         Command::Export(args) => commands::export::export(args, cli.json),
-        Command::Guard { name } => commands::guard::guard(name),
     };
     let code = result.unwrap_or_else(|error| complain(&error, cli.json));
     ExitCode::from(if code == exit::DONE && text::is_lost() { exit::FAILED } else { code })

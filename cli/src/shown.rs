@@ -74,6 +74,7 @@ fn special(name: &str, value: &Value) -> Option<Special> {
             Some(Special::Line(all.join(", ")))
         }
         ("left_out", Value::Array(rows)) => Some(Special::Lines(left_out(rows))),
+        ("more", Value::Number(more)) => Some(Special::Line(format!("{more}, which `--rows N` lists, too"))),
         ("files", Value::Array(files)) if !files.is_empty() => {
             let line = |file: &Value| format!("{} ({} bytes)", scalar(&file["name"]), file["bytes"]);
             Some(Special::Lines(files.iter().map(line).collect()))
@@ -106,6 +107,7 @@ fn image(map: &Map<String, Value>) -> Option<String> {
 fn one_line(value: &Value) -> Option<String> {
     let small = |value: &Value| match value {
         Value::Object(map) => map.values().all(Value::is_string),
+        Value::Array(items) => !items.iter().any(|item| item.is_object() || item.is_array()),
         _ => true,
     };
     let map = value.as_object().filter(|map| map.len() <= 4 && map.values().all(small))?;
@@ -122,7 +124,7 @@ fn one_line(value: &Value) -> Option<String> {
 
 fn scalar(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text::plain(text),
         value => value.to_string(),
     }
 }
@@ -159,5 +161,15 @@ mod tests {
             assert!(lines.lines().any(|found| found == line), "no {line:?} in\n{lines}");
         }
         assert_eq!(render(&json!({ "left_out": [] })), "left_out\n  no row");
+    }
+
+    #[test]
+    fn files_stand_below_each_other_and_control_characters_in_words() {
+        let file = |name: &str| json!({ "name": name, "digest": "00", "bytes": 1 });
+        let output =
+            json!({ "port": "made", "kind": "files/1", "digest": "00", "files": [file("a"), file("b\u{1b}[2J")] });
+        let lines = render(&json!({ "outputs": [output], "first": [{ "id": "a\nb\rc" }] }));
+        assert!(lines.contains("a (1 bytes)\n") && lines.contains("b\\u{1b}[2J (1 bytes)"), "{lines}");
+        assert!(lines.contains("a\\nb\\rc"), "{lines}");
     }
 }

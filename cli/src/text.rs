@@ -83,9 +83,18 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// A text on one line that does nothing to a terminal: control characters as they are escaped in code.
+pub fn plain(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
 /// At most `width` characters of a text on one line.
 pub fn shorten(text: &str, width: usize) -> String {
-    let text = text.replace('\n', "\\n");
+    let text = plain(text);
     if text.chars().count() <= width {
         return text;
     }

@@ -196,7 +196,8 @@ impl Schema {
 impl fmt::Display for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("id: text")?;
-        for (name, column_type) in &self.0 {
+        // What a file holds has an `id` of its own at times.
+        for (name, column_type) in self.0.iter().filter(|(name, _)| *name != "id") {
             write!(f, ", {name}: {column_type}")?;
         }
         Ok(())

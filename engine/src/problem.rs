@@ -27,6 +27,8 @@ pub struct Detail {
     pub within: Option<(String, Range<usize>)>,
     /// The column that the input lacks, where that is what is wrong.
     pub missing: Option<String>,
+    /// Whether the pipeline is right and a file that it names cannot be read.
+    pub gone: bool,
 }
 
 /// A mistake in a pipeline, found before anything runs.
@@ -76,8 +78,21 @@ impl Problem {
     #[must_use]
     pub fn expression(parameter: &str, source: &str, mistake: Mistake) -> Self {
         let Mistake { at, message, help } = mistake;
-        let detail = Detail { within: Some((source.to_owned(), at)), missing: None };
+        let detail = Detail { within: Some((source.to_owned(), at)), ..Detail::default() };
         Self { detail: Some(Box::new(detail)), help, ..Self::param(parameter, message) }
+    }
+
+    /// Says that the pipeline is right and a file that it names cannot be read.
+    #[must_use]
+    pub fn gone(mut self) -> Self {
+        self.detail.get_or_insert_default().gone = true;
+        self
+    }
+
+    /// Whether the pipeline is right and a file that it names cannot be read.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.detail.as_ref().is_some_and(|detail| detail.gone)
     }
 
     /// Where in the subject's text, if it is about a part of it: the text, and the part in bytes.
@@ -115,7 +130,13 @@ impl Problem {
         let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         let help = Some(format!("{near}the input has columns {schema}"));
         let missing = found.is_none().then(|| column.to_owned());
-        Self { subject, otherwise: None, detail: Some(Box::new(Detail { within: None, missing })), message, help }
+        Self {
+            subject,
+            otherwise: None,
+            detail: Some(Box::new(Detail { missing, ..Detail::default() })),
+            message,
+            help,
+        }
     }
 }
 

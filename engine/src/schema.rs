@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 use crate::spec::settings::StepSettings;
 use crate::stage::{Port, Stage, params_schema};
 
+/// The names of steps: not all that `check` refuses, but in words that the regular expressions of every language share.
+const NAME: &str = r"^[^\x00-\x2C\x2E\x2F\x3A-\x40\x5B-\x5E\x60\x7B-\x7F]+$";
+
 /// The schema of a pipeline whose steps are of these stages.
 #[must_use]
 pub fn pipeline(stages: &[&'static Stage]) -> Value {
@@ -37,7 +40,7 @@ pub fn pipeline(stages: &[&'static Stage]) -> Value {
             "steps": {
                 "type": "object",
                 "description": "One table a step: [steps.NAME].",
-                "propertyNames": { "pattern": r"^[\p{L}\p{N}_-]+$" },
+                "propertyNames": { "pattern": NAME },
                 "additionalProperties": step,
             },
         },

@@ -200,6 +200,9 @@ fn csv_record(row: Result<csv::StringRecord, csv::Error>, names: &[String]) -> R
     Ok(Record { line, values })
 }
 
+/// The first number that is too large for an integer of 64 bits.
+const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+
 /// Makes the cell of a column from a value; an image cell cannot be made from a value alone.
 ///
 /// # Errors
@@ -209,7 +212,11 @@ pub fn cell(value: &Value, column_type: ColumnType, format: RecordFormat) -> Res
         RecordFormat::Jsonl => json_cell(value, column_type),
         RecordFormat::Csv => value.as_str().and_then(|text| csv_cell(text, column_type)),
     };
-    made.ok_or_else(|| format!("{} where {column_type} is expected", brief(value)))
+    let beyond = |number: f64| column_type == ColumnType::Int && number.fract() == 0.0 && number.abs() >= BEYOND;
+    made.ok_or_else(|| match value.as_f64() {
+        Some(number) if beyond(number) => format!("an integer of more than 64 bits (about {value})"),
+        _ => format!("{} where {column_type} is expected", brief(value)),
+    })
 }
 
 /// A cell as JSON: an image as the digest of its file.
@@ -396,6 +403,7 @@ mod tests {
         assert_eq!(jsonl(json!(3), Float), Ok(Cell::Float(3.0)));
         assert_eq!(jsonl(json!(["a"]), Texts), Ok(Cell::Texts(vec!["a".into()])));
         assert_eq!(jsonl(json!(3.5), Int), Err("3.5 where int is expected".into()));
+        assert_eq!(jsonl(json!(1e20), Int), Err("an integer of more than 64 bits (about 1e+20)".into()));
         assert_eq!(jsonl(json!(3), Text), Err("3 where text is expected".into()));
         let csv = |text: &str, column_type| cell(&json!(text), column_type, RecordFormat::Csv);
         assert_eq!(csv("True", Bool), Ok(Cell::Bool(true)));

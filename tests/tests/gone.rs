@@ -42,6 +42,18 @@ fn nothing_runs_and_the_results_are_named() {
 }
 
 #[test]
+fn a_mistake_in_the_pipeline_is_no_source_that_is_gone() {
+    let project = Project::small();
+    let _ = project.run(&["p.toml"]);
+    project.write("p.toml", pipe_tests::SMALL.replace("id = \"id\"", "id = \"id\"\ncolumns = { missing = \"int\" }"));
+    let shown = project.pipe(&["show", "p.toml"]);
+    assert_eq!(shown.code, 3);
+    let help = "did you mean `missing`";
+    assert!(!shown.stderr.contains("what run") && !shown.stderr.contains(help), "{}", shown.stderr);
+    assert!(shown.stderr.contains("the input has columns id: text, caption: text, note: text"), "{}", shown.stderr);
+}
+
+#[test]
 fn another_profile_has_results_of_its_own() {
     let project = Project::small();
     let params = "size = 8\ntexts = \"texts.jsonl\"\n\n[profiles.short]\ntexts = \"short.jsonl\"\n\n";

@@ -215,5 +215,7 @@ fn bad_rows_are_counted_and_listed_and_not_fatal() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     let texts = project.pipe(&["show", "p.toml", "texts", "--left-out"]);
     let thumbnails = project.pipe(&["show", "p.toml", "thumbnails", "--left-out"]);
+    let one = project.pipe(&["show", "p.toml", "texts", "--left-out", "--rows", "1"]).stdout;
+    assert!(one.contains("t") && one.ends_with("more  2, which `--rows N` lists, too\n"), "{one}");
     insta::assert_snapshot!("bad_rows", [texts.stdout, thumbnails.stdout].concat());
 }

@@ -37,14 +37,15 @@ fn nothing_is_overwritten() {
     assert_eq!((full.code, odd.code), (1, 2));
     let new = project.pipe(&["new", "words"]);
     let readme = std::fs::read_to_string(project.path("words/README.md")).unwrap();
-    insta::assert_snapshot!("new", [full.stderr, odd.stderr, new.stdout, readme].concat());
+    let big = project.pipe(&["new", "pictures", "--template", "captions"]);
+    insta::assert_snapshot!("new", [full.stderr, odd.stderr, new.stdout, readme, big.stdout].concat());
 }
 
 #[test]
 fn shells_complete_the_commands() {
-    for shell in ["bash", "zsh", "fish"] {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = Project::empty().pipe(&["completions", shell]);
         assert_eq!(script.code, 0, "{}", script.stderr);
-        assert!(script.stdout.contains("explain"), "{shell}");
+        assert!(script.stdout.contains("explain") && !script.stdout.contains("guard"), "{shell}");
     }
 }

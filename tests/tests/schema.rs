@@ -39,6 +39,20 @@ fn a_parameter_may_be_a_reference_at_any_depth() {
     assert!(!validator.is_valid(&as_json(&text.replace("${share}", "half"))));
 }
 
+/// Regular expressions of other languages know no `\\p`.
+#[test]
+fn python_takes_the_schema() {
+    let project = Project::empty();
+    let schema = project.pipe(&["schema"]).stdout;
+    assert!(!schema.contains("\\\\p"), "{schema}");
+    let pattern = &serde_json::from_str::<Value>(&schema).unwrap()["properties"]["steps"]["propertyNames"]["pattern"];
+    let program =
+        "import re, sys; print([bool(re.search(sys.argv[1], t)) for t in ['a-b_1', 'größe', 'a b', 'a.b', 'a[1]']])";
+    let python =
+        project.finish(project.program("python3", &["-c", program, pattern.as_str().unwrap()]).spawn().unwrap());
+    assert_eq!(python.stdout.trim(), "[True, True, False, False, False]", "{}", python.stderr);
+}
+
 #[test]
 fn mistakes_of_form_are_refused() {
     let validator = validator();
@@ -54,6 +68,7 @@ fn mistakes_of_form_are_refused() {
         ("[params]", "[parms]"),
         ("name = \"p\"", ""),
         ("[steps.parts]", "[steps.\"a b\"]"),
+        ("[steps.parts]", "[steps.\"a.b\"]"),
     ];
     for (from, to) in mistakes {
         assert!(SMALL.contains(from), "{from}");

@@ -105,6 +105,10 @@ fn another_outcome_is_shown() {
     let _ = project.run(&["p.toml"]);
     let again = project.pipe(&["verify", "p.toml", "--sample", "1"]);
     assert_eq!(again.code, 4, "{}", again.stdout);
+    let two = Project::small();
+    let _ = two.run(&["p.toml"]);
+    let some = two.pipe(&["verify", "p.toml", "--sample", "1"]).stdout;
+    assert_eq!(some.matches("not done again: it was not drawn").count(), 4, "{some}");
     let digest = regex::Regex::new("[0-9a-f]{12}").unwrap();
     insta::assert_snapshot!("another_outcome", digest.replace_all(&steady(&again.stdout), "DIGEST"));
 }

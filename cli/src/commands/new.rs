@@ -20,9 +20,18 @@ const PICTURES: [File; 2] = [
 
 const fn about(template: Template) -> &'static str {
     match template {
-        Template::Captions => "captions for a folder of pictures, ready to publish",
+        Template::Captions => "captions for a folder of pictures, and a card that tells how they were made",
         Template::Finetune => "a language model fine-tuned with LoRA on pairs of texts, compared with its base",
-        Template::Text => "texts cleaned, without repetitions, in two parts, ready to publish",
+        Template::Text => "texts cleaned, without repetitions, in two parts, and a card that tells how they were made",
+    }
+}
+
+/// What the whole pipeline fetches from the network, and the step that needs nothing of it.
+const fn fetches(template: Template) -> Option<(&'static str, &'static str)> {
+    match template {
+        Template::Captions => Some(("a model of 15 GB", "resized")),
+        Template::Finetune => Some(("a model of 6 GB", "parts")),
+        Template::Text => None,
     }
 }
 
@@ -49,7 +58,13 @@ pub fn new(args: &NewArgs, json: bool) -> Result<u8, CliError> {
     let path = std::path::absolute(&args.name).map_err(|error| Failure::io("find", &args.name, &error))?;
     let name = name_of(&path)?;
     super::export::make_empty(&args.name)?;
-    let readme = format!("`pipe run {name}.toml` makes {}; see the comments in the file.\n", about(args.template));
+    let needs = fetches(args.template).map_or_else(String::new, |(model, first)| {
+        format!(
+            "The whole fetches {model} from the Hugging Face Hub and wants a GPU; `pipe run {name}.toml {first}` needs neither.\n"
+        )
+    });
+    let readme =
+        format!("`pipe run {name}.toml` makes {}; see the comments in the file.\n{needs}", about(args.template));
     let mut written = Vec::new();
     for (path, content) in files(args.template).into_iter().chain([("README.md", readme.as_bytes())]) {
         let content = match path.ends_with(".toml") {
@@ -64,12 +79,8 @@ pub fn new(args: &NewArgs, json: bool) -> Result<u8, CliError> {
         text::out(&json!({ "directory": args.name, "files": written }).to_string());
     } else {
         let spec = args.name.join(format!("{name}.toml"));
-        text::out(&format!(
-            "{}: {}\ngo on with: pipe check {}",
-            args.name.display(),
-            written.join(", "),
-            spec.display()
-        ));
+        let files = format!("{}: {}", args.name.display(), written.join(", "));
+        text::out(&format!("{files}\n{needs}go on with: pipe check {}", spec.display()));
     }
     Ok(exit::DONE)
 }

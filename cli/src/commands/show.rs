@@ -14,13 +14,19 @@ use crate::error::CliError;
 use crate::session::Session;
 use crate::{exit, shown, text};
 
+/// First rows shown, where nothing else is said.
+const FIRST: usize = 5;
+
+/// Rows left out that a person is shown, where nothing else is said.
+const LEFT_OUT: usize = 20;
+
 /// Shows every step, one of them, or one of its rows.
 pub fn show(args: &ShowArgs, json: bool) -> Result<u8, CliError> {
     let session = Session::open_to_look(&args.spec, json)?;
     let found = session.look(|context| find_all(&session.graph, context))?;
     let mut value = match &args.step {
         None => every_step(&session.graph, &found),
-        Some(name) => one_step(&session, &found, name, args)?,
+        Some(name) => one_step(&session, &found, name, (args, json))?,
     };
     if json && !session.graph.gone.is_empty() {
         value["gone"] = gone(&session.graph);
@@ -40,13 +46,23 @@ fn every_step(graph: &Graph, found: &[Option<Found>]) -> Value {
     json!({ "pipeline": graph.name, "steps": steps.collect::<Vec<_>>() })
 }
 
-fn one_step(session: &Session, found: &[Option<Found>], name: &str, args: &ShowArgs) -> Result<Value, CliError> {
+fn one_step(
+    session: &Session,
+    found: &[Option<Found>],
+    name: &str,
+    (args, json): (&ShowArgs, bool),
+) -> Result<Value, CliError> {
     let (at, port) = session.graph.locate(name)?;
     let step = &session.graph.steps[at];
     let found = found[at].as_ref().ok_or_else(|| not_there(&step.name))?;
     if args.left_out {
         let left: Vec<LeftOut> = found.left_out(step, &session.store)?;
-        return Ok(json!({ "step": step.name, "left_out": left }));
+        let limit = args.rows.unwrap_or(if json { usize::MAX } else { LEFT_OUT }).min(left.len());
+        let mut value = json!({ "step": step.name, "left_out": left[..limit] });
+        if limit < left.len() {
+            value["more"] = json!(left.len() - limit);
+        }
+        return Ok(value);
     }
     if let Some(id) = &args.row {
         let artifact = output(step, found, port.as_deref())?;
@@ -67,7 +83,7 @@ fn one_step(session: &Session, found: &[Option<Found>], name: &str, args: &ShowA
     for (name, artifact) in
         found.result.outputs.iter().filter(|(name, _)| port.as_ref().is_none_or(|port| *name == port))
     {
-        outputs.push(describe(session, name, artifact, args.rows)?);
+        outputs.push(describe(session, name, artifact, args.rows.unwrap_or(FIRST))?);
     }
     value["outputs"] = Value::Array(outputs);
     Ok(value)

@@ -232,7 +232,8 @@ impl<'a> Checker<'a> {
 
     /// What a source that cannot be read held in an earlier run, where that is to stand in for it.
     fn held(&mut self, step: &StepSpec, problem: Problem) -> Result<Option<Resolution>, Problem> {
-        let Some(held) = self.earlier.and_then(|earlier| earlier.held(&step.name)) else { return Err(problem) };
+        let earlier = self.earlier.filter(|_| problem.is_gone());
+        let Some(held) = earlier.and_then(|earlier| earlier.held(&step.name)) else { return Err(problem) };
         if self.earlier.is_some_and(|earlier| earlier.stands_in) {
             let (name, place) = (step.name.clone(), self.spec.text.place(&place(step, &problem)));
             let (run, started) = (held.run.run, held.run.started);

@@ -118,6 +118,8 @@ pub fn again(
             let done = step_again(step, found, context.store, &aside, &mut result);
             (result, done)
         } else {
+            let rows = is_row_step(step);
+            all.push(Again { skipped: Some("it was not drawn".to_owned()), ..Again::of(step, rows, 0) });
             continue;
         };
         match done {

@@ -131,7 +131,7 @@ fn not_text(path: &Path) -> Problem {
 
 /// Says what cannot be read, and what lies near where it was sought.
 fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
-    let problem = Problem::param("source", format!("cannot read {}: {error}", path.display()));
+    let problem = Problem::param("source", format!("cannot read {}: {error}", path.display())).gone();
     if error.kind() != std::io::ErrorKind::NotFound {
         return problem;
     }
@@ -168,7 +168,7 @@ pub fn readable(files: &[LocalFile], index: &StatIndex) -> Result<(Vec<SourceFil
     unreadable.dedup();
     if let (true, Some((name, why))) = (found.is_empty(), unreadable.first()) {
         let message = format!("none of {} images can be read; {name}: {why}", files.len());
-        return Err(Problem::param("source", message).help("look who may read them: ls -l"));
+        return Err(Problem::param("source", message).gone().help("look who may read them: ls -l"));
     }
     Ok((by_name(found), unreadable))
 }

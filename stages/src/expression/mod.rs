@@ -94,7 +94,7 @@ impl Expression {
         self.parsed.check(&variable, wanted).map_err(|mistake| {
             let message = format!("in `{}`: {}", self.parsed.in_brief(), mistake.message);
             let within = Some((self.source().to_owned(), mistake.at));
-            let detail = Some(Box::new(Detail { within, missing: missing.take() }));
+            let detail = Some(Box::new(Detail { within, missing: missing.take(), ..Detail::default() }));
             Problem { detail, help: mistake.help, ..Problem::param(&self.parameter, message) }
         })
     }

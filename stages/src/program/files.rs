@@ -60,7 +60,7 @@ fn plain(path: &str) -> String {
 fn source_file(name: String, path: PathBuf, found: std::io::Result<FileDigest>) -> Result<SourceFile, Problem> {
     match found {
         Ok(found) => Ok(SourceFile { name, path, digest: found.digest, len: found.len }),
-        Err(error) => Err(Problem::param("files", format!("cannot read {}: {error}", path.display()))),
+        Err(error) => Err(Problem::param("files", format!("cannot read {}: {error}", path.display())).gone()),
     }
 }
 
@@ -100,10 +100,10 @@ fn nothing(pattern: &str, base: &Path) -> Problem {
     let entries = fs::read_dir(base).into_iter().flatten().filter_map(Result::ok);
     let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     if pattern.contains(['*', '?', '[', '{']) {
-        let problem = Problem::param("files", format!("no file matches `{pattern}`"));
+        let problem = Problem::param("files", format!("no file matches `{pattern}`")).gone();
         return problem.help(format!("paths start from {}; what begins with a dot is left out", base.display()));
     }
-    let problem = Problem::param("files", format!("there is no file `{pattern}`"));
+    let problem = Problem::param("files", format!("there is no file `{pattern}`")).gone();
     match nearest(pattern, names.iter().map(String::as_str).filter(|name| !name.starts_with('.'))) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem.help(format!("paths start from {}", base.display())),

@@ -56,7 +56,7 @@ outputs = { made = \"files\" }"
 
 # artifacts FILE: what every step of a run with --json gave.
 artifacts() {
-    grep '"step_done"' "$1" | sed 's/.*"step":"\([^"]*\)".*"outputs":\({[^}]*}\).*/\1 \2/' | sort
+    grep '"step_done"' "$1" | sed 's/.*"step":"\([^"]*\)".*"outputs":\({[^}]*}\).*/\1 \2/' | sort -u
 }
 
 # executed FILE: how many steps of a run with --json executed.

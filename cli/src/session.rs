@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use pipe_cache::{StatIndex, Store};
 use pipe_engine::earlier::Earlier;
 use pipe_engine::event::{Event, Events, Reporter};
-use pipe_engine::graph::{self, Graph};
+use pipe_engine::graph::{self, Graph, Step};
 use pipe_engine::origin::Origin;
 use pipe_engine::problem::Failure;
 use pipe_engine::run::{Context, Limits};
@@ -90,12 +90,14 @@ impl Session {
             threads: threads.unwrap_or(cores),
             environment: worker_environment(),
         };
-        let credentials = credentials();
-        let origin = origin(args, spec.params.clone(), &store, &setup).masked(&credentials);
+        let origin = origin(args, spec.params.clone(), &store, &setup).masked(&credentials(&[]));
         let earlier = Earlier { store: &store, pipeline: &spec.name, origin: &origin, stands_in: looks };
         let graph = graph::check_beside(&spec, pipe_stages::TABLE, &index, Some(&earlier));
         // An index that cannot be kept costs the next run some reading.
         let _ = index.save();
+        // Those that the pipeline names as well.
+        let credentials = credentials(graph.as_ref().map_or(&[], |graph| &graph.steps));
+        let origin = origin.masked(&credentials);
         Ok(Self {
             graph: ManuallyDrop::new(graph?),
             store,
@@ -245,10 +247,12 @@ fn memory() -> u64 {
         .map_or(u64::MAX, |found| found.saturating_mul(1024))
 }
 
-fn credentials() -> Credentials {
-    let found = CREDENTIALS.iter().filter_map(|name| {
+/// What sources may ask for, and what steps pass on to their programs.
+fn credentials(steps: &[Step]) -> Credentials {
+    let asked = steps.iter().flat_map(|step| &step.contract.credentials).map(String::as_str);
+    let found = CREDENTIALS.into_iter().chain(asked).filter_map(|name| {
         let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
-        Some(((*name).to_owned(), Secret::new(value)))
+        Some((name.to_owned(), Secret::new(value)))
     });
     Credentials(found.collect())
 }

@@ -6,10 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::source::Credentials;
-
-/// What stands in place of a secret.
-const MASK: &str = "***";
+use crate::source::{Credentials, MASK};
 
 /// Parameters with one of these words in their names are masked, whatever they hold.
 const SECRET_NAMES: [&str; 5] = ["token", "secret", "password", "passwd", "api_key"];
@@ -71,10 +68,7 @@ fn mask_value(name: &str, value: &mut Value, credentials: &Credentials) {
 
 /// Replaces credentials, and what stands between `://` and `@` in an address.
 fn mask_text(text: &str, credentials: &Credentials) -> String {
-    let mut masked = text.to_owned();
-    for secret in credentials.secrets() {
-        masked = masked.replace(secret.reveal(), MASK);
-    }
+    let masked = credentials.mask(text);
     let Some(start) = masked.find("://").map(|at| at + 3) else { return masked };
     let authority = start..masked[start..].find('/').map_or(masked.len(), |len| start + len);
     match masked[authority.clone()].rfind('@') {

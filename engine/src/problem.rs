@@ -140,12 +140,17 @@ impl Problem {
     }
 }
 
-/// The candidate most like `name`, if any is close enough to be a likely slip.
+/// The candidate most like `name`, if any is close enough to be a likely slip; case is the likeliest.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = 1 + name.chars().count() / 3;
+    let lower = name.to_lowercase();
+    let distance = |candidate: &str| match candidate.to_lowercase() == lower {
+        true => 0,
+        false => strsim::damerau_levenshtein(name, candidate),
+    };
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .map(|candidate| (distance(candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min()
         .map(|(_, candidate)| candidate)

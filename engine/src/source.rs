@@ -14,6 +14,12 @@ use crate::problem::Failure;
 use crate::stage::{Resolution, RowFailure};
 use crate::step::Sink;
 
+/// What stands for a secret where it would be shown.
+pub(crate) const MASK: &str = "***";
+
+/// Bytes of the shortest value that is taken for a secret: a shorter one could be any word or number of a text.
+const SECRET: usize = 8;
+
 /// A token or password. Prints as `***`; read only where it is used.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -33,11 +39,11 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 
-/// Secrets and endpoints by name (`HF_TOKEN`, `HF_ENDPOINT`), as the front end found them.
+/// Secrets and endpoints by name (`HF_TOKEN`, `HF_ENDPOINT`, variables that programs are passed), as the front end found them.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials(pub BTreeMap<String, Secret>);
 
@@ -48,9 +54,35 @@ impl Credentials {
         self.0.get(name)
     }
 
-    /// Those that must never be shown: all but addresses.
-    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        self.0.iter().filter(|(name, _)| !name.ends_with("_ENDPOINT")).map(|(_, secret)| secret)
+    /// None at all.
+    #[must_use]
+    pub const fn none() -> &'static Self {
+        static NONE: Credentials = Credentials(BTreeMap::new());
+        &NONE
+    }
+
+    /// Those of these names.
+    ///
+    /// # Errors
+    /// The first name that there is no value of.
+    pub fn only<'n>(&self, names: &'n [String]) -> Result<Self, &'n str> {
+        let found = |name: &'n String| Ok((name.clone(), self.get(name).ok_or(name.as_str())?.clone()));
+        names.iter().map(found).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// A text with `***` for every value in it but those of addresses, and those too short to be secret.
+    #[must_use]
+    pub fn mask(&self, text: &str) -> String {
+        let secrets = self.0.iter().filter(|(name, value)| !name.ends_with("_ENDPOINT") && value.0.len() >= SECRET);
+        secrets.fold(text.to_owned(), |text, (_, secret)| text.replace(&secret.0, MASK))
+    }
+
+    /// A failure with its texts masked.
+    #[must_use]
+    pub fn mask_failure(&self, failure: Failure) -> Failure {
+        let mask = |text: Option<String>| text.map(|text| self.mask(&text));
+        let (message, help, row) = (self.mask(&failure.message), mask(failure.help), mask(failure.row));
+        Failure { message, help, row, ..failure }
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::cell::{Cell, ColumnType, Row, Schema};
 use crate::expression::Type;
 use crate::problem::{Failure, Problem, Subject};
-use crate::source::SourceContext;
+use crate::source::{Credentials, SourceContext};
 use crate::step::{Sink, StepContext};
 
 /// The kind of a port that carries datasets.
@@ -397,11 +397,13 @@ pub struct Place<'a> {
     pub log: Option<&'a Path>,
     /// Threads to compute with.
     pub threads: usize,
+    /// Variables that programs may be passed.
+    pub credentials: &'a Credentials,
 }
 
 impl Default for Place<'_> {
     fn default() -> Self {
-        Self { sources: &[], scratch: Path::new(""), log: None, threads: 1 }
+        Self { sources: &[], scratch: Path::new(""), log: None, threads: 1, credentials: Credentials::none() }
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::cell::{Row, Schema};
 use crate::column::Column;
 use crate::problem::Failure;
+use crate::source::Credentials;
 use crate::stage::SourceFile;
 
 /// Inputs by port; a port that takes one has one.
@@ -235,6 +236,8 @@ pub struct StepContext<'a> {
     pub task: &'a StepTask,
     /// Where to report.
     pub sink: &'a dyn Sink,
+    /// Variables that programs may be passed.
+    pub credentials: &'a Credentials,
     /// How to give a dataset, where the step runs in the engine's process.
     pub datasets: Option<&'a dyn crate::source::Outputs>,
 }

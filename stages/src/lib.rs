@@ -18,6 +18,7 @@ mod left_out;
 pub mod lora_train;
 pub mod map;
 pub mod ordering;
+mod paths;
 pub mod precision;
 pub mod program;
 pub mod publish;

@@ -49,6 +49,7 @@ fn a_bad_end_fails_the_step_and_keeps_its_rows() {
 #[test]
 fn a_step_without_a_good_row_fails() {
     let project = project("{\"id\": a}\n[]\n{\"id\": b}\n", &map(""));
+    project.write("own.sh", ANSWERS);
     let run = project.pipe(&["run", "p.toml"]);
     assert_eq!(run.code, 1, "{}", run.stderr);
     let (_, told) = run.stderr.split_once("error: ").unwrap();

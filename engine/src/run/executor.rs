@@ -52,6 +52,7 @@ impl<'a> Executor<'a> {
                     scratch: &scratch.0,
                     log: log.as_deref(),
                     threads: context.workers.setup().threads,
+                    credentials: context.credentials,
                 };
                 let stage = load(&Load { params: &step.params, inputs, columns, schema: &types, place })?;
                 Ok(Executor::Cpu { stage, _scratch: scratch })

@@ -64,7 +64,8 @@ impl Sink for StepSink<'_> {
     }
 
     fn log(&self, level: Level, message: &str) {
-        self.context.events.tell(&Event::Log { step: self.step.to_owned(), level, message: message.to_owned() });
+        let message = self.context.credentials.mask(message);
+        self.context.events.tell(&Event::Log { step: self.step.to_owned(), level, message });
     }
 
     fn measure(&self, name: &str, value: f64) {

@@ -62,10 +62,12 @@ pub(super) fn outputs_of(
 }
 
 fn perform(step: &Step, prepared: &Prepared, context: &Context<'_>, sink: &dyn Sink) -> Result<Done, Failure> {
-    match step.stage.execute {
+    let done = match step.stage.execute {
         Execute::Rows(_) | Execute::TorchRows | Execute::Table(_) => transformed(step, prepared, context, sink),
         Execute::Source(_) | Execute::Step(_) | Execute::TorchStep => made(step, prepared, context, sink),
-    }
+    };
+    // A program that was passed a secret may print it.
+    done.map_err(|failure| context.credentials.mask_failure(failure))
 }
 
 fn store_recipe(prepared: &Prepared, store: &Store) -> Result<Digest, Failure> {
@@ -140,7 +142,7 @@ fn written(
         }
         Execute::Step(run) => {
             let task = task(step, prepared, context, scratch)?;
-            run(&StepContext { task: &task, sink, datasets: Some(given) })?;
+            run(&StepContext { task: &task, sink, credentials: context.credentials, datasets: Some(given) })?;
             task.outputs
         }
         _ => {

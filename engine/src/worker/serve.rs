@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use super::frame::{self, LoadRows, PROTOCOL, Reply, Request};
 use crate::cell::Row;
 use crate::problem::Failure;
+use crate::source::Credentials;
 use crate::stage::Outcome;
 use crate::step::{Level, Sink, StepContext};
 
@@ -88,7 +89,8 @@ pub fn serve(
             }
             Request::Rows { rows } => run_rows(loaded.as_deref_mut(), &rows, &wire),
             Request::Step(task) => {
-                let context = StepContext { task: &task, sink: &wire, datasets: None };
+                let context =
+                    StepContext { task: &task, sink: &wire, credentials: Credentials::none(), datasets: None };
                 stages.step(&context).map(|()| BTreeMap::new())
             }
             Request::Checkpointed { .. } => Err(Failure::internal("a checkpoint was confirmed that nobody reported")),

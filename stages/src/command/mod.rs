@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kinds;
-use crate::program::{self, files};
+use crate::program::{self, arguments, files, passed};
 
 /// The row of the stage table.
 pub const STAGE: Stage = Stage {
@@ -43,8 +43,9 @@ pub const STAGE: Stage = Stage {
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// The program and its arguments: `["python3", "score.py", "{in}/rows", "{out}/scores"]`. Arguments that are files beside the
-    /// pipeline are part of the key.
-    #[schemars(length(min = 1))]
+    /// pipeline are part of the key. Numbers and truths stand for their text.
+    #[serde(deserialize_with = "arguments::read")]
+    #[schemars(schema_with = "arguments::schema")]
     run: Vec<String>,
     /// What it leaves below `{out}`, by name: `{ scores = "metrics" }`.
     #[schemars(length(min = 1))]
@@ -52,9 +53,14 @@ pub struct Params {
     /// The columns of its datasets: `{ NAME = { caption = "text" } }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     columns: BTreeMap<String, BTreeMap<String, ColumnType>>,
-    /// Variables of its environment, beside PATH, HOME and LANG. They enter the key, so no secrets.
+    /// Variables of its environment, beside those that every program is given. They enter the key, so no secrets: see `envvars`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<String, String>,
+    /// Variables passed on from the environment of `pipe`, such as keys of services: `["OPENAI_API_KEY"]`. Their names enter the key, their
+    /// values never.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")))]
+    envvars: Vec<String>,
     /// Further files it depends on, as paths, folders or patterns beside the pipeline: `lib`, `data/*.txt`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<String>,
@@ -108,7 +114,8 @@ fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {
         check_mentions(argument, "{in}", &inputs)?;
         check_mentions(argument, "{out}", &outputs)?;
     }
-    let mut contract = Contract::default();
+    passed::check(&params.envvars, params.env.keys())?;
+    let mut contract = Contract { credentials: params.envvars.clone(), ..Contract::default() };
     for (name, output) in &params.outputs {
         contract = match output {
             OutputKind::Dataset => contract.gives_dataset(name, columns(&params, name)),
@@ -199,10 +206,12 @@ fn execute(context: &StepContext<'_>) -> Result<(), Failure> {
     exchange::export_inputs(context, &places.input)?;
     let arguments = params.run.iter().skip(1).map(|argument| places.fill(argument)).collect();
     let log = context.task.log.clone().unwrap_or_else(|| context.task.scratch.join("output.log"));
+    let passed = passed::values(&params.envvars, context.credentials)?;
     let run = program::Run {
         executable,
         arguments,
         env: &params.env,
+        passed: &passed,
         threads: context.task.threads,
         work: &places.work,
         temporary: &places.temporary,

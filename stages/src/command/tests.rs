@@ -77,7 +77,12 @@ impl Scene {
             sources: self.resolve(params).unwrap().files,
             log: None,
         };
-        execute(&StepContext { task: &task, sink, datasets: Some(&self.taker) })
+        execute(&StepContext {
+            task: &task,
+            sink,
+            credentials: pipe_engine::source::Credentials::none(),
+            datasets: Some(&self.taker),
+        })
     }
 
     fn failure(&self, params: &Value) -> Failure {
@@ -198,8 +203,8 @@ fn the_environment_is_its_own() {
     params["env"] = json!({ "GREETING": "hello" });
     scene.run(&params).unwrap();
     let names = fs::read_to_string(scene.output("made").join("names")).unwrap();
-    let known = ["GREETING", "HOME", "LANG", "OMP_NUM_THREADS", "PATH", "PWD", "OLDPWD", "SHLVL", "TMPDIR", "_"];
-    assert!(names.lines().all(|name| known.contains(&name)), "{names}");
+    let own = ["GREETING", "OMP_NUM_THREADS", "PWD", "OLDPWD", "SHLVL", "TMPDIR", "_"];
+    assert!(names.lines().all(|name| own.contains(&name) || program::INHERITED.contains(&name)), "{names}");
     assert_eq!(fs::read_to_string(scene.output("made").join("values")).unwrap(), "hello 3\n");
 }
 
@@ -311,6 +316,29 @@ fn mistakes_are_found_while_planning() {
     };
     assert_eq!(resolved("basj", json!([])), "there is no program `basj` on PATH (did you mean `bash`?)");
     assert!(resolved("./x", json!([])).starts_with("there is no program"));
+    assert_eq!(
+        resolved("sh", json!(["~/x"])),
+        "there is no file `~/x` (`~` stands for itself here: write the whole path)"
+    );
+    let script = |run: Value| {
+        let problem = scene.resolve(&json!({ "run": run, "outputs": { "made": "files" } })).unwrap_err();
+        let base = scene.base.path().display().to_string();
+        format!("{:?}: {} ({})", problem.subject, problem.message, problem.help.unwrap_or_default())
+            .replace(&base, "BASE")
+    };
+    assert_eq!(
+        script(json!(["sh", "-x", "lib/y.sh", 3])),
+        "Param(\"run.2\"): there is no script `lib/y.sh` (BASE/lib exists, and has no `y.sh`)"
+    );
+    assert_eq!(
+        script(json!(["/bin/sh", "libb/x.sh"])),
+        "Param(\"run.1\"): there is no script `libb/x.sh` (did you mean BASE/lib?)"
+    );
+    for fine in
+        [json!(["sh", "-c", "x.sh"]), json!(["sh", "{out}/made/x.sh"]), json!(["cat", "x.sh"]), json!(["sh", "lib/x"])]
+    {
+        scene.resolve(&json!({ "run": fine, "outputs": { "made": "files" } })).unwrap();
+    }
     assert_eq!(resolved("sh", json!(["lob"])), "there is no file `lob` (did you mean `lib`?)");
     assert!(resolved("sh", json!(["../x"])).starts_with("`../x` leads out of the folder"));
     assert!(resolved("sh", json!(["lib/[x"])).starts_with("`lib/[x` is not a pattern"));

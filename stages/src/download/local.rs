@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use globset::GlobSet;
 use pipe_engine::cell::Cell;
 use pipe_engine::dataset::changed_meanwhile;
-use pipe_engine::problem::{Failure, Problem, nearest};
+use pipe_engine::problem::{Failure, Problem};
 use pipe_engine::source::GivenFile;
 use pipe_engine::stage::SourceFile;
 use pipe_engine::{FileDigest, StatIndex, map_many};
 use walkdir::WalkDir;
+
+use crate::paths;
 
 /// A file at hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,66 +59,123 @@ impl LocalFile {
     }
 }
 
-/// The files of a source that match the patterns, sorted by name. Hidden ones (`.git`, `.DS_Store`) are left out.
-pub fn list(path: &Path, patterns: Option<&GlobSet>) -> Result<Vec<LocalFile>, Problem> {
-    let meta = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+/// What lies at a source.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Its files, sorted by name.
+    pub files: Vec<LocalFile>,
+    /// What no file can be made of, as it may be shown, each with why.
+    pub odd: Unreadable,
+}
+
+/// The files of a source that match the patterns. Hidden ones (`.git`, `.DS_Store`) are left out. `written` is how the pipeline names it.
+pub fn list(written: &str, path: &Path, patterns: Option<&GlobSet>) -> Result<Listed, Problem> {
+    let meta = fs::metadata(path).map_err(|error| unreadable(written, path, &error))?;
     if !meta.is_dir() && !meta.is_file() {
         let message = format!("{} is neither a file nor a folder", path.display());
         return Err(Problem::param("source", message)
             .help("what comes through a pipe or a device is gone once it is read: save it to a file"));
     }
     if meta.is_file() {
-        File::open(path).map_err(|error| unreadable(path, &error))?;
-        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| not_text(path))?;
-        return Ok(vec![LocalFile::new(name, path.to_owned())]);
+        File::open(path).map_err(|error| unreadable(written, path, &error))?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| {
+            Problem::param("source", format!("the name of {} is {NOT_TEXT}", path.display())).help("rename it")
+        })?;
+        return Ok(Listed { files: vec![LocalFile::new(name, path.to_owned())], ..Listed::default() });
     }
-    let mut files = Vec::new();
-    for found in below(path)? {
-        let inside = found.strip_prefix(path).unwrap_or(&found);
-        let name = inside.to_str().ok_or_else(|| not_text(&found))?.to_owned();
-        if patterns.is_none_or(|patterns| patterns.is_match(&name)) {
-            files.push(LocalFile::new(name, found));
+    let mut listed = Listed::default();
+    for entry in below(path)? {
+        let (found, why) = match entry {
+            Entry::File(found) => (found, None),
+            Entry::Odd(found, why) => (found, Some(why)),
+        };
+        let inside = found.strip_prefix(path).unwrap_or(&found).to_owned();
+        if patterns.is_some_and(|patterns| !patterns.is_match(&inside)) {
+            continue;
+        }
+        match (why, inside.to_str()) {
+            (None, Some(name)) => listed.files.push(LocalFile::new(name, found)),
+            (why, _) => {
+                let why = why.unwrap_or_else(|| format!("its name is {NOT_TEXT}"));
+                listed.odd.push((inside.to_string_lossy().into_owned(), why));
+            }
         }
     }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(files)
+    listed.files.sort_by(|a, b| a.name.cmp(&b.name));
+    listed.odd.sort();
+    Ok(listed)
+}
+
+const NOT_TEXT: &str = "not UTF-8";
+
+/// An entry of a folder.
+enum Entry {
+    File(PathBuf),
+    /// One that cannot be followed, and why.
+    Odd(PathBuf, String),
 }
 
 /// The files below a folder, without hidden ones. Many folders in it are walked side by side.
-fn below(path: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
-    for entry in walk(path).max_depth(1).into_iter().filter_entry(visible) {
-        match entry {
-            Ok(entry) if entry.depth() == 1 && entry.file_type().is_dir() => folders.push(entry.into_path()),
-            entry => files.extend(file(entry)?),
-        }
+fn below(path: &Path) -> Result<Vec<Entry>, Problem> {
+    let mut folders = Vec::new();
+    let mut entries = walk(WalkDir::new(path).max_depth(1), &mut folders)?;
+    for deeper in map_many(&folders, |folder| walk(WalkDir::new(folder), &mut Vec::new())) {
+        entries.extend(deeper?);
     }
-    let walked = |folder: &PathBuf| -> Result<Vec<PathBuf>, Problem> {
-        walk(folder).into_iter().filter_entry(visible).filter_map(|entry| file(entry).transpose()).collect()
-    };
-    for deeper in map_many(&folders, walked) {
-        files.extend(deeper?);
-    }
-    Ok(files)
+    Ok(entries)
 }
 
-fn walk(path: &Path) -> WalkDir {
-    WalkDir::new(path).follow_links(true)
+/// What a walk finds; the folders right below where it begins are told.
+fn walk(walk: WalkDir, folders: &mut Vec<PathBuf>) -> Result<Vec<Entry>, Problem> {
+    let (mut entries, mut odd) = (Vec::new(), Vec::new());
+    let is_taken = |entry: &walkdir::DirEntry| {
+        let back = leads_back(entry);
+        let is_taken = visible(entry) && back.is_none();
+        odd.extend(back.filter(|_| visible(entry)).map(|to| back_link(entry.path(), &to)));
+        is_taken
+    };
+    for entry in walk.follow_links(true).into_iter().filter_entry(is_taken) {
+        match entry {
+            Ok(entry) if entry.depth() == 1 && entry.file_type().is_dir() => folders.push(entry.into_path()),
+            entry => entries.extend(file(entry)?),
+        }
+    }
+    entries.extend(odd);
+    Ok(entries)
+}
+
+/// The folder that a link leads to, if the link lies in it: it would be walked again and again.
+fn leads_back(entry: &walkdir::DirEntry) -> Option<PathBuf> {
+    if entry.depth() == 0 || !entry.path_is_symlink() || !entry.file_type().is_dir() {
+        return None;
+    }
+    let to = fs::canonicalize(entry.path()).ok()?;
+    let here = fs::canonicalize(entry.path().parent()?).ok()?;
+    here.starts_with(&to).then_some(to)
+}
+
+fn back_link(link: &Path, to: &Path) -> Entry {
+    Entry::Odd(link.to_owned(), format!("it is a link to {}, in which it lies", to.display()))
 }
 
 fn visible(entry: &walkdir::DirEntry) -> bool {
     entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
-/// Where the file lies that an entry is, if it is one.
-fn file(entry: walkdir::Result<walkdir::DirEntry>) -> Result<Option<PathBuf>, Problem> {
-    match entry {
-        Ok(entry) => Ok(entry.file_type().is_file().then(|| entry.into_path())),
-        Err(error) => match broken_link(&error) {
-            Some(link) => Ok(Some(link.to_owned())),
-            None => Err(Problem::param("source", format!("cannot list it: {error}"))),
-        },
+/// The file that an entry is, if it is one.
+fn file(entry: walkdir::Result<walkdir::DirEntry>) -> Result<Option<Entry>, Problem> {
+    let error = match entry {
+        Ok(entry) => return Ok(entry.file_type().is_file().then(|| Entry::File(entry.into_path()))),
+        Err(error) => error,
+    };
+    if let Some(link) = broken_link(&error) {
+        return Ok(Some(Entry::File(link.to_owned())));
     }
+    if let (Some(around), Some(link)) = (error.loop_ancestor(), error.path()) {
+        return Ok(Some(back_link(link, around)));
+    }
+    Err(Problem::param("source", format!("cannot list it: {error}")).help("look who may read it: ls -l"))
 }
 
 /// A link that leads nowhere: a file that cannot be read.
@@ -125,23 +184,14 @@ fn broken_link(error: &walkdir::Error) -> Option<&Path> {
     error.path().filter(|path| gone && path.is_symlink())
 }
 
-fn not_text(path: &Path) -> Problem {
-    Problem::param("source", format!("the name of {} is not UTF-8", path.display()))
-}
-
-/// Says what cannot be read, and what lies near where it was sought.
-fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+/// Says what cannot be read, and what to do if nothing is there. `written` is how the pipeline names it.
+fn unreadable(written: &str, path: &Path, error: &std::io::Error) -> Problem {
     let problem = Problem::param("source", format!("cannot read {}: {error}", path.display())).gone();
-    if error.kind() != std::io::ErrorKind::NotFound {
-        return problem;
-    }
-    let Some(existing) = path.ancestors().skip(1).find(|folder| folder.is_dir()) else { return problem };
-    let sought = path.strip_prefix(existing).ok().and_then(|rest| rest.iter().next()).and_then(|name| name.to_str());
-    let entries = fs::read_dir(existing).into_iter().flatten().filter_map(Result::ok);
-    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    match sought.and_then(|sought| nearest(sought, names.iter().map(String::as_str))) {
-        Some(near) => problem.help(format!("did you mean {}?", existing.join(near).display())),
-        None => problem.help(format!("{} exists, and has no `{}`", existing.display(), sought.unwrap_or_default())),
+    let gone = error.kind() == std::io::ErrorKind::NotFound;
+    let help = gone.then(|| paths::pattern(written).or_else(|| paths::help(written, path))).flatten();
+    match help {
+        Some(help) => problem.help(help),
+        None => problem,
     }
 }
 
@@ -151,7 +201,7 @@ pub type Unreadable = Vec<(String, String)>;
 /// Hashes the files on all cores, reading only those that may have changed since the last look.
 pub fn digests(files: &[LocalFile], index: &StatIndex) -> Result<Vec<SourceFile>, Problem> {
     let found = look(files, index);
-    let found = found.map(|(file, found)| found.map_err(|error| unreadable(&file.path, &error)));
+    let found = found.map(|(file, found)| found.map_err(|error| unreadable(&file.name, &file.path, &error)));
     Ok(by_name(found.collect::<Result<_, _>>()?))
 }
 

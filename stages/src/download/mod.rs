@@ -33,11 +33,12 @@ use pipe_engine::stage::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::image_file::has_image_extension;
 use crate::kinds;
 use crate::left_out::LeftOut;
 use archive::Archive;
 use layout::{Layout, Wrong};
-use local::LocalFile;
+use local::{Listed, LocalFile};
 use source::Source;
 
 /// The row of the stage table.
@@ -153,7 +154,7 @@ fn resolve(context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
     match &source {
         Source::Local(path) if !is_archive(path) => local_resolution(path, context, &params),
         Source::Local(path) => {
-            let files = local::digests(&local::list(path, None)?, context.index)?;
+            let files = local::digests(&local::list(&params.source, path, None)?.files, context.index)?;
             Ok(Resolution { files, ..remote::resolution(&source, &params, context)? })
         }
         Source::Web(_) | Source::Hub(_) => remote::resolution(&source, &params, context),
@@ -161,8 +162,17 @@ fn resolve(context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
 }
 
 fn local_resolution(path: &Path, context: &ResolveContext<'_>, params: &Params) -> Result<Resolution, Problem> {
-    let mut files = local::list(path, layout::patterns(params)?.as_ref())?;
+    let Listed { mut files, odd } = local::list(&params.source, path, layout::patterns(params)?.as_ref())?;
     let layout = Layout::of(&files, params).map_err(Wrong::problem)?;
+    // An image like that costs its row; in a set of files nothing may be missing.
+    let (lost, odd): (Vec<_>, Vec<_>) =
+        odd.into_iter().partition(|(name, _)| matches!(layout, Layout::Images { .. }) && has_image_extension(name));
+    if let (kind @ (kinds::FILES | kinds::MODEL | kinds::ADAPTER), Some((name, why))) =
+        (layout.format().kind(), odd.first())
+    {
+        let problem = Problem::param("source", format!("{name} cannot be part of a {kind}: {why}"));
+        return Err(problem.help("rename or remove it, or choose other files with `include`"));
+    }
     let all = files.len();
     files.retain(|file| layout.uses(&file.name));
     let mut told = schema::tell(&layout, &files, params)?;
@@ -173,15 +183,16 @@ fn local_resolution(path: &Path, context: &ResolveContext<'_>, params: &Params) 
     files.extend(schema::referenced_images(&layout, &files, params)?);
     // An image that cannot be read costs its row; without another file there is nothing to go on with.
     let (images, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| layout.is_image(&file.name));
-    let (mut files, unreadable) = local::readable(&images, context.index)?;
+    let (mut files, mut unreadable) = local::readable(&images, context.index)?;
+    let sought = images.len() + lost.len();
+    unreadable.extend(lost);
+    unreadable.sort();
+    told.notes.extend(odd.iter().map(|(name, why)| format!("{name} is left out: {why}")));
     files.extend(local::digests(&others, context.index)?);
     files.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some((name, why)) = unreadable.first() {
-        let message = format!(
-            "{} of {} images cannot be read and become failed rows: {name}: {why}",
-            unreadable.len(),
-            images.len()
-        );
+        let message =
+            format!("{} of {} images cannot be read and become failed rows: {name}: {why}", unreadable.len(), sought);
         told.notes.push(message);
     }
     let (pin, schema, notes) = (format.to_owned(), told.schema, told.notes);

@@ -188,7 +188,8 @@ pub fn fetch(context: &SourceContext<'_>, source: &Source, params: &Params) -> R
     let Some(archive) = Archive::of(&single.name) else { return Ok(vec![single]) };
     let unpacked = subdirectory(context.scratch, "unpacked")?;
     archive::unpack(&single.path, archive, &unpacked, &Budget::new(params.max_bytes), context.sink)?;
-    let mut files = local::list(&unpacked, patterns.as_ref()).map_err(|problem| Failure::internal(problem.message))?;
+    let listed = local::list(&params.source, &unpacked, patterns.as_ref());
+    let mut files = listed.map_err(|problem| Failure::internal(problem.message))?.files;
     if matches!(params.format, Format::Model | Format::Adapter) {
         strip_folder(&mut files);
     }

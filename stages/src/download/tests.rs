@@ -307,3 +307,36 @@ fn what_no_one_writes_to_is_not_waited_for() {
     };
     assert_eq!((problems, images), ([told("rows.jsonl"), told("rows.zip")], 1));
 }
+
+#[test]
+fn what_a_shell_would_make_of_a_source_is_told() {
+    let scene = Scene::new(&[("data/a.png", b"\x89PNG\r\n\x1a\n")]);
+    let problem = |source: &str| scene.problem(&json!({ "source": source }));
+    assert!(problem("~/data").ends_with("(`~` stands for itself here: write the whole path)"));
+    assert!(problem("$HOME/data").contains("(`$HOME` stands for itself here"));
+    assert!(
+        problem("data/*.png").ends_with("(write `source = \"data\"`, and choose its files: `include = [\"*.png\"]`)")
+    );
+    assert!(problem("DATA").ends_with("(did you mean BASE/data?)"));
+}
+
+#[test]
+fn an_odd_entry_of_a_folder_costs_no_more_than_itself() {
+    use std::os::unix::ffi::OsStrExt;
+    let scene = Scene::new(&[("photos/a.png", b"\x89PNG\r\n\x1a\n"), ("photos/d/b.png", b"\x89PNG\r\n\x1a\n")]);
+    let photos = scene.base.path().join("photos");
+    fs::write(photos.join(std::ffi::OsStr::from_bytes(b"\xff.png")), b"\x89PNG\r\n\x1a\n").unwrap();
+    std::os::unix::fs::symlink(&photos, photos.join("d/loop")).unwrap();
+    let params = json!({ "source": "photos" });
+    let resolution = scene.resolve(&params).unwrap();
+    let around = fs::canonicalize(&photos).unwrap();
+    let note = format!("d/loop is left out: it is a link to {}, in which it lies", around.display());
+    assert!(resolution.notes.contains(&note), "{:?}", resolution.notes);
+    let given = scene.run(&params).unwrap();
+    assert_eq!(given.ids(), ["a.png", "d/b.png"]);
+    assert_eq!(given.bad(), [("\u{fffd}.png", "image: unreadable", "its name is not UTF-8")]);
+    let problem = scene.problem(&json!({ "source": "photos", "format": "files" }));
+    assert!(problem.starts_with("source: d/loop cannot be part of a files/1: it is a link to"), "{problem}");
+    assert!(problem.ends_with("(rename or remove it, or choose other files with `include`)"), "{problem}");
+    scene.declare(&json!({ "source": "photos", "format": "files", "include": ["a.png"] })).unwrap();
+}

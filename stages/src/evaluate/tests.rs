@@ -64,7 +64,12 @@ fn run(params: &Value, columns: &[(&str, ColumnType)], systems: &[(&str, Rows)])
         inputs.entry("systems".to_owned()).or_default().push(input(name, DATASET, Data::Dataset(view)));
     }
     let task = task(&STAGE, params, inputs, dir.path());
-    execute(&StepContext { task: &task, sink: &log, datasets: None })?;
+    execute(&StepContext {
+        task: &task,
+        sink: &log,
+        credentials: pipe_engine::source::Credentials::none(),
+        datasets: None,
+    })?;
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     Ok(Outputs {
         metrics: serde_json::from_str(&read("metrics.json")).unwrap(),

@@ -6,44 +6,56 @@ use std::path::PathBuf;
 
 use pipe_engine::cell::{Cell, ColumnType, Row};
 use pipe_engine::problem::Failure;
+use pipe_engine::source::Credentials;
 use pipe_engine::stage::Outcome;
 use serde_json::{Map, Value};
 
 use super::resident::Folders;
+use crate::program::plain;
 use crate::records::{self, RecordFormat};
 
-/// What the answer of the program that has these folders makes of a row.
-///
-/// # Errors
-/// When it is no answer; names the row.
-pub fn outcome(
-    row: &Row,
-    answer: &str,
-    writes: &BTreeMap<String, ColumnType>,
-    folders: &Folders,
-) -> Result<Outcome, Failure> {
-    let wrong = |why: String| Failure {
-        row: Some(row.id.clone()),
-        ..Failure::input(format!("the program answered `{}`, {why}", shorten(answer)))
-            .help("print one JSON object per row and nothing else: messages go to standard error")
-    };
-    let values: Map<String, Value> =
-        serde_json::from_str(answer).map_err(|_| wrong("which is not a JSON object".to_owned()))?;
-    let only = |name: &str| (values.len() == 1).then(|| values.get(name)?.as_str()).flatten();
-    if let (Some(reason), false) = (only("drop"), writes.contains_key("drop")) {
-        return Ok(Outcome::Drop(reason.to_owned()));
+/// An answer of a program.
+pub struct Answer<'a> {
+    /// The row it is about.
+    pub row: &'a Row,
+    /// What the program said.
+    pub text: &'a str,
+    /// The folders of the program.
+    pub folders: &'a Folders,
+    /// What it must not repeat.
+    pub passed: &'a Credentials,
+}
+
+impl Answer<'_> {
+    /// What it makes of the row.
+    ///
+    /// # Errors
+    /// When it is no answer; names the row.
+    pub fn outcome(&self, writes: &BTreeMap<String, ColumnType>) -> Result<Outcome, Failure> {
+        let values: Map<String, Value> =
+            serde_json::from_str(self.text).map_err(|_| self.wrong("which is not a JSON object"))?;
+        let only = |name: &str| (values.len() == 1).then(|| values.get(name)?.as_str()).flatten();
+        if let (Some(reason), false) = (only("drop"), writes.contains_key("drop")) {
+            return Ok(Outcome::Drop(self.passed.mask(reason)));
+        }
+        if let (Some(message), false) = (only("fail"), writes.contains_key("fail")) {
+            return Ok(Outcome::fail("map: failed", self.passed.mask(message)));
+        }
+        if let Some(stray) = values.keys().find(|name| !writes.contains_key(*name)) {
+            return Err(self.wrong(&format!("and `{stray}` is not among `writes`")));
+        }
+        let cells = writes.iter().map(|(name, column_type)| {
+            let value = values.get(name).unwrap_or(&Value::Null);
+            cell(value, *column_type, self.folders).map_err(|why| self.wrong(&format!("where `{name}` {why}")))
+        });
+        cells.collect::<Result<_, _>>().map(Outcome::Keep)
     }
-    if let (Some(message), false) = (only("fail"), writes.contains_key("fail")) {
-        return Ok(Outcome::fail("map: failed", message));
+
+    fn wrong(&self, why: &str) -> Failure {
+        let message = format!("the program answered `{}`, {why}", shorten(&self.passed.mask(self.text)));
+        let help = "print one JSON object per row and nothing else: messages go to standard error";
+        Failure { row: Some(self.row.id.clone()), ..Failure::input(message).help(help) }
     }
-    if let Some(stray) = values.keys().find(|name| !writes.contains_key(*name)) {
-        return Err(wrong(format!("and `{stray}` is not among `writes`")));
-    }
-    let cells = writes.iter().map(|(name, column_type)| {
-        let value = values.get(name).unwrap_or(&Value::Null);
-        cell(value, *column_type, folders).map_err(|why| wrong(format!("where `{name}` {why}")))
-    });
-    cells.collect::<Result<_, _>>().map(Outcome::Keep)
 }
 
 fn cell(value: &Value, column_type: ColumnType, folders: &Folders) -> Result<Cell, String> {
@@ -64,8 +76,9 @@ fn own_file(path: &str, folders: &Folders) -> Option<PathBuf> {
 
 /// The first of a text, as a message shows it.
 pub fn shorten(text: &str) -> String {
+    let text = plain(text);
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        None => text,
     }
 }

@@ -27,8 +27,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::image_file;
-use crate::program::files;
+use crate::program::{arguments, files, passed};
 use crate::records;
+use answer::Answer;
 use resident::{Program, Start};
 
 /// The row of the stage table.
@@ -50,7 +51,9 @@ pub const STAGE: Stage = Stage {
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// The program and its arguments: `["python3", "judge.py"]`. Arguments that are files beside the pipeline are part of the key.
-    #[schemars(length(min = 1))]
+    /// Numbers and truths stand for their text.
+    #[serde(deserialize_with = "arguments::read")]
+    #[schemars(schema_with = "arguments::schema")]
     run: Vec<String>,
     /// The columns it is given, beside `id`.
     #[serde(default)]
@@ -58,9 +61,14 @@ pub struct Params {
     /// The columns it writes: `{ verdict = "text", score = "float" }`.
     #[serde(default)]
     writes: BTreeMap<String, ColumnType>,
-    /// Variables of its environment, beside PATH, HOME and LANG. They enter the key, so no secrets.
+    /// Variables of its environment, beside those that every program is given. They enter the key, so no secrets: see `envvars`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<String, String>,
+    /// Variables passed on from the environment of `pipe`, such as keys of services: `["OPENAI_API_KEY"]`. Their names enter the key, their
+    /// values never.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")))]
+    envvars: Vec<String>,
     /// Further files it depends on, as paths, folders or patterns beside the pipeline: `lib`, `data/*.txt`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<String>,
@@ -89,7 +97,8 @@ fn declare(step: &Declare<'_>) -> Result<Contract, Problem> {
     }
     // A program is always told the id, so its answer may depend on it.
     let reads = params.reads.iter().map(String::as_str).filter(|column| *column != "id").chain(["id"]);
-    let contract = Contract::default().reads_columns("rows", reads);
+    passed::check(&params.envvars, params.env.keys())?;
+    let contract = Contract { credentials: params.envvars, ..Contract::default() }.reads_columns("rows", reads);
     Ok(params.writes.iter().fold(contract, |contract, (column, column_type)| contract.writes(column, *column_type)))
 }
 
@@ -104,6 +113,7 @@ fn load(load: &Load<'_>) -> Result<Box<dyn RowStage>, Failure> {
             executable,
             arguments: params.run[1..].to_vec(),
             env: with_flushing(params.env),
+            passed: passed::values(&params.envvars, load.place.credentials)?,
             threads: (load.place.threads / limit).max(1),
             log: load.place.log.map_or_else(|| load.place.scratch.join("output.log"), PathBuf::from),
             work,
@@ -195,12 +205,15 @@ impl Mapper {
         let lines = rows.iter().map(|row| self.line(row, &program.folders.given, &mut images));
         let lines = lines.collect::<Result<Vec<_>, _>>()?;
         let answers = program.ask(&lines, sink).map_err(|broken| {
+            program.settle();
             let row = rows.get(broken.answered).map(|row| row.id.clone());
             let failure = if sink.cancelled() { Failure::interrupted() } else { self.start.failure(&broken.wrong) };
             Failure { row, ..failure }
         })?;
         let outcomes = rows.iter().zip(&answers);
-        let outcomes = outcomes.map(|(row, answer)| answer::outcome(row, answer, &self.writes, &program.folders));
+        let outcomes = outcomes.map(|(row, answer)| {
+            Answer { row, text: answer, folders: &program.folders, passed: &self.start.passed }.outcome(&self.writes)
+        });
         let outcomes = outcomes.collect::<Result<_, _>>()?;
         // What is left behind goes with the directory of the attempt.
         images.iter().for_each(|path| drop(std::fs::remove_file(path)));

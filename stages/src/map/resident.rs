@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pipe_engine::problem::{Failure, FailureClass};
+use pipe_engine::source::Credentials;
 use pipe_engine::step::Sink;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::answer::shorten;
+use crate::program::passed::{Output, Written};
 use crate::program::{Run, Watched};
 
 /// How often one that waits looks whether the run is being interrupted.
@@ -29,6 +31,8 @@ pub struct Start {
     pub arguments: Vec<String>,
     /// Variables of its environment.
     pub env: BTreeMap<String, String>,
+    /// Variables passed on from outside.
+    pub passed: Credentials,
     /// Threads it should compute with.
     pub threads: usize,
     /// Where it runs.
@@ -66,6 +70,7 @@ impl Start {
             executable: self.executable.clone(),
             arguments: self.arguments.clone(),
             env: &self.env,
+            passed: &self.passed,
             threads: self.threads,
             work: &self.work,
             temporary,
@@ -77,12 +82,14 @@ impl Start {
     /// Starts a program.
     pub fn start(&self) -> Result<Program, Failure> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
-        let log = log.map_err(|error| Failure::io("write", &self.log, &error))?;
+        let failed = |error: io::Error| Failure::io("write", &self.log, &error);
+        let output = log.and_then(|log| Output::to(log, &self.passed)).map_err(failed)?;
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let folders = Folders::make(&self.folders.join(number.to_string()))?;
-        let mut child = self.run(&folders.temporary).start(Stdio::piped(), Stdio::piped(), log.into())?;
+        let mut child =
+            self.run(&folders.temporary).start(Stdio::piped(), Stdio::piped(), output.stdio().map_err(failed)?)?;
         let (stdin, stdout) = child.pipes().ok_or_else(|| Failure::internal("a program was started without pipes"))?;
-        Ok(Program { folders, stdin: Some(stdin), stdout, unread: Vec::new(), child })
+        Ok(Program { folders, stdin: Some(stdin), stdout, unread: Vec::new(), written: output.leave(), child })
     }
 
     /// Why a program failed, with the last it said on standard error.
@@ -92,7 +99,8 @@ impl Start {
             Wrong::Unasked(said) => Failure {
                 class: FailureClass::Doubt,
                 ..Failure::input(format!(
-                    "the program said more than it was asked, so that answers may belong to other rows: `{said}`"
+                    "the program said more than it was asked, so that answers may belong to other rows: `{}`",
+                    shorten(&self.passed.mask(said))
                 ))
                 .help("print one JSON object per row and nothing else: messages go to standard error; no row of the step stays remembered")
             },
@@ -108,6 +116,8 @@ pub struct Program {
     stdout: ChildStdout,
     /// Bytes that came and are not a line yet.
     unread: Vec<u8>,
+    /// What it says on standard error.
+    written: Written,
     child: Watched,
 }
 
@@ -164,12 +174,21 @@ impl Program {
         while start.elapsed() < PATIENCE && !sink.cancelled() {
             self.said_nothing()?;
             match self.readable(&TICK).and_then(|ready| if ready { self.read() } else { Ok(1) }) {
-                Ok(0) => return self.child.bad_ending().map_or(Ok(()), |why| Err(after_all(&why))),
+                Ok(0) => {
+                    let Some(why) = self.child.bad_ending() else { return Ok(()) };
+                    self.settle();
+                    return Err(after_all(&why));
+                }
                 Ok(_) => {}
                 Err(error) => return Err(unheard(&error)),
             }
         }
         self.said_nothing()
+    }
+
+    /// Waits until what one that ended said is in the log.
+    pub fn settle(&self) {
+        self.written.wait();
     }
 
     fn answers(&mut self, count: usize, sink: &dyn Sink) -> Result<Vec<String>, Broken> {
@@ -212,7 +231,7 @@ impl Program {
     fn said_nothing(&self) -> Result<(), Wrong> {
         match String::from_utf8_lossy(&self.unread).trim().lines().next() {
             None => Ok(()),
-            Some(line) => Err(Wrong::Unasked(shorten(line))),
+            Some(line) => Err(Wrong::Unasked(line.to_owned())),
         }
     }
 

@@ -11,12 +11,56 @@ use pipe_engine::stage::{Resolution, ResolveContext, SourceFile};
 use pipe_engine::{FileDigest, StatIndex};
 use walkdir::WalkDir;
 
+use crate::paths;
 use crate::record_rows::stays_inside;
 
 /// What planning finds of a program: that there is one, and the files it depends on.
 pub fn resolve(run: &[String], files: &[String], context: &ResolveContext<'_>) -> Result<Resolution, Problem> {
     super::find(run, context.base)?;
-    Ok(Resolution { files: find(run, files, context)?, ..Resolution::default() })
+    let files = find(run, files, context)?;
+    check_script(run, context.base)?;
+    Ok(Resolution { files, ..Resolution::default() })
+}
+
+/// How programs that run scripts are called, and how scripts for them end.
+const SCRIPTS: &[(&str, &[&str])] = &[
+    ("python", &["py"]),
+    ("pypy", &["py"]),
+    ("bash", &["sh", "bash"]),
+    ("sh", &["sh"]),
+    ("dash", &["sh"]),
+    ("zsh", &["sh", "zsh"]),
+    ("Rscript", &["R", "r"]),
+    ("julia", &["jl"]),
+    ("node", &["js", "mjs", "cjs"]),
+    ("deno", &["js", "ts"]),
+    ("perl", &["pl"]),
+    ("ruby", &["rb"]),
+];
+
+/// Options after which the rest of the arguments belong to a program that is no file.
+const NO_SCRIPT: &[&str] = &["-c", "-m", "-e", "-E", "--eval"];
+
+/// Checks that the script is there which an interpreter is to run. Other arguments may name what is yet to be made.
+fn check_script(run: &[String], base: &Path) -> Result<(), Problem> {
+    let program = run.first().map(|program| program.rsplit('/').next().unwrap_or(program)).unwrap_or_default();
+    // `python3.12`
+    let name = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let Some((_, endings)) = SCRIPTS.iter().find(|(interpreter, _)| *interpreter == name) else { return Ok(()) };
+    let is_script = |argument: &str| argument.rsplit_once('.').is_some_and(|(_, ending)| endings.contains(&ending));
+    let arguments = run.iter().enumerate().skip(1);
+    let mut until_code = arguments.take_while(|(_, argument)| !NO_SCRIPT.contains(&argument.as_str()));
+    let Some((at, script)) = until_code.find(|(_, argument)| is_script(argument)) else { return Ok(()) };
+    let path = base.join(script);
+    // A place of the program's own is not known yet.
+    if script.contains(['{', '}']) || path.is_file() {
+        return Ok(());
+    }
+    let problem = Problem::param(format!("run.{at}"), format!("there is no script `{script}`"));
+    Err(match paths::help(script, &path) {
+        Some(help) => problem.help(help),
+        None => problem,
+    })
 }
 
 /// The files named by the arguments in `run` and by the patterns of `files`, with their digests, sorted by name.
@@ -104,6 +148,9 @@ fn nothing(pattern: &str, base: &Path) -> Problem {
         return problem.help(format!("paths start from {}; what begins with a dot is left out", base.display()));
     }
     let problem = Problem::param("files", format!("there is no file `{pattern}`")).gone();
+    if let Some(help) = paths::shell(pattern) {
+        return problem.help(help);
+    }
     match nearest(pattern, names.iter().map(String::as_str).filter(|name| !name.starts_with('.'))) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem.help(format!("paths start from {}", base.display())),

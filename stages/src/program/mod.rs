@@ -1,41 +1,64 @@
 //! Programs of the user: in an environment of their own, among nothing but the files they depend on, watched, and ended with all their
 //! children when the step is to stop or `pipe` itself is killed.
 
+pub mod arguments;
 pub mod files;
 pub mod guard;
+mod output;
+pub mod passed;
 mod watched;
 
 use std::collections::{BTreeMap, HashSet};
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use pipe_engine::problem::{Failure, Problem, nearest};
+use pipe_engine::source::Credentials;
 use pipe_engine::step::Sink;
 
+use output::last_lines;
+pub use output::plain;
+use passed::Output;
 pub use watched::Watched;
 use watched::{Ending, describe};
 
-/// Variables that programs cannot do without.
-const INHERITED: &[&str] = &["PATH", "HOME", "LANG"];
-/// Lines of output shown when it fails.
-const SHOWN_LINES: usize = 20;
-/// Bytes of output read for them.
-const SHOWN_BYTES: u64 = 8 * 1024;
-
+/// Variables that programs cannot do without, and those that say where libraries, devices and the network are: they differ between
+/// machines, and what a program gives does not hang on them.
+pub const INHERITED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
 /// A program about to run.
 pub struct Run<'a> {
     /// What to start.
     pub executable: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Variables beside PATH, HOME and LANG.
+    /// Variables beside those that every program is given.
     pub env: &'a BTreeMap<String, String>,
+    /// Variables passed on from outside.
+    pub passed: &'a Credentials,
     /// Threads it should compute with.
     pub threads: usize,
     /// Where it runs.
@@ -94,10 +117,12 @@ impl Run<'_> {
     /// When it cannot be started, or ends badly; says why, with the last it printed.
     pub fn to_end(&self, sink: &dyn Sink) -> Result<(), Failure> {
         let failed = |error: std::io::Error| Failure::io("write", self.log, &error);
-        let log = File::create(self.log).map_err(failed)?;
-        let output = log.try_clone().map_err(failed)?;
-        let program = self.start(Stdio::null(), output.into(), log.into())?;
-        match program.wait(sink)? {
+        let output = Output::to(File::create(self.log).map_err(failed)?, self.passed).map_err(failed)?;
+        let program = self.start(Stdio::null(), output.stdio().map_err(failed)?, output.stdio().map_err(failed)?)?;
+        let written = output.leave();
+        let ending = program.wait(sink)?;
+        written.wait();
+        match ending {
             Ending::Done(status) if status.success() => Ok(()),
             Ending::Done(status) => Err(self.failure(&describe(status))),
             Ending::Interrupted => Err(Failure { log: self.kept_log(), ..Failure::interrupted() }),
@@ -112,6 +137,7 @@ impl Run<'_> {
         let mut command = Command::new(&self.executable);
         command.args(&self.arguments).current_dir(self.work).env_clear().envs(inherited());
         command.env("TMPDIR", self.temporary).env("OMP_NUM_THREADS", self.threads.to_string()).envs(self.env);
+        command.envs(self.passed.0.iter().map(|(name, value)| (name, value.reveal())));
         command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
         guard::mark(&mut command)?;
         let child = command.spawn();
@@ -137,15 +163,4 @@ impl Run<'_> {
     fn kept_log(&self) -> Option<PathBuf> {
         self.kept.then(|| self.log.to_owned())
     }
-}
-
-fn last_lines(log: &Path) -> std::io::Result<String> {
-    let mut file = File::open(log)?;
-    let len = file.metadata()?.len();
-    file.seek(SeekFrom::Start(len.saturating_sub(SHOWN_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.take(SHOWN_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.trim_end().lines().collect();
-    Ok(lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n"))
 }

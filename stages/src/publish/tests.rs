@@ -73,7 +73,12 @@ fn fixture() -> Fixture {
 fn publish(params: &Value, fixture: Fixture) -> Result<BTreeMap<String, String>, Failure> {
     let dir = tempfile::tempdir().unwrap();
     let task = StepTask { lineage: fixture.lineage, ..task(&STAGE, params.clone(), fixture.inputs, dir.path()) };
-    execute(&StepContext { task: &task, sink: &Quiet, datasets: None })?;
+    execute(&StepContext {
+        task: &task,
+        sink: &Quiet,
+        credentials: pipe_engine::source::Credentials::none(),
+        datasets: None,
+    })?;
     let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| {
         let entry = entry.unwrap();
         let bytes = std::fs::read(entry.path()).unwrap();

@@ -78,6 +78,13 @@ impl RowMemory {
         found.filter(|value| !value.is_empty())
     }
 
+    /// Remembers no more, in this process, what earlier ones remembered. It stays for others until something else is remembered in its place.
+    pub fn let_go(&self) {
+        let mut state = self.state();
+        let State { segments, own, .. } = &mut *state;
+        segments.retain(|segment| own.iter().any(|(path, _)| *path == segment.path));
+    }
+
     /// Remembers a value; an empty one is none. Durable after the next commit.
     pub fn insert(&self, key: RowKey, value: Vec<u8>) {
         self.state().fresh.insert(key, value);

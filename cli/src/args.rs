@@ -25,7 +25,7 @@ pub enum Command {
     /// Say what a run would do, why, and how many rows it would execute.
     Plan(TargetArgs),
     /// Check a pipeline: names, kinds, columns, parameters, sources.
-    Check(SpecArgs),
+    Check(CheckArgs),
     /// List the stages, or describe one.
     Stages {
         /// The stage to describe.
@@ -61,7 +61,7 @@ pub enum Command {
 }
 
 /// A pipeline and what to change in it.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct SpecArgs {
     /// The pipeline file.
     pub spec: PathBuf,
@@ -87,6 +87,17 @@ impl SpecArgs {
     }
 }
 
+/// Arguments of `check`.
+#[derive(Args)]
+pub struct CheckArgs {
+    /// The first pipeline, and what to change in all of them.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Further pipelines.
+    #[arg(value_name = "SPEC")]
+    pub more: Vec<PathBuf>,
+}
+
 /// Some steps of a pipeline.
 #[derive(Args)]
 pub struct TargetArgs {
@@ -110,6 +121,10 @@ pub struct RunArgs {
     /// Ask again what sources hold that the lock pins: all, or those that STEP needs; may be given several times.
     #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "locked")]
     pub refresh: Option<Vec<String>>,
+    /// Execute STEP although its result is there, and say whether it gives the same; may be given several times. What it gives takes
+    /// the place of what was recorded.
+    #[arg(long, value_name = "STEP")]
+    pub force: Vec<String>,
     /// After a failure go on with the steps that do not depend on it.
     #[arg(long)]
     pub keep_going: bool,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::origin::Origin;
 use crate::problem::Failure;
+use crate::run::Difference;
 use crate::step::Level;
 
 /// Something that happened. The JSON of `--json` and of run logs is this enum.
@@ -161,6 +162,9 @@ pub struct StepReport {
     /// Its key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
+    /// How what it gave differs from what was recorded, where it was to execute all the same; empty where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub again: Option<Vec<Difference>>,
 }
 
 /// What became of the rows a step saw.

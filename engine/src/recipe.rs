@@ -7,7 +7,7 @@ use pipe_cache::{Digest, Fields, Key};
 use crate::artifact::Manifest;
 use crate::graph::Step;
 use crate::params::{canonical, semantic};
-use crate::stage::{Execute, Reads, Resolution};
+use crate::stage::{Reads, Resolution};
 use crate::step::Ancestor;
 
 /// An input whose content is known.
@@ -78,7 +78,7 @@ fn head(step: &Step, device: &str) -> String {
     for (name, value) in semantic(step.stage.params, &step.params) {
         line(&mut text, format_args!("param {name} {}", canonical(value)));
     }
-    if matches!(step.stage.execute, Execute::TorchRows | Execute::TorchStep) {
+    if step.stage.execute.is_torch() {
         line(&mut text, format_args!("device {}", device_class(device)));
     }
     if let Some(resolution) = &step.resolution {

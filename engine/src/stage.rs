@@ -150,6 +150,12 @@ impl Execute {
     pub const fn transforms(&self) -> bool {
         matches!(self, Self::Rows(_) | Self::TorchRows | Self::Table(_))
     }
+
+    /// Whether it works in the torch worker.
+    #[must_use]
+    pub const fn is_torch(&self) -> bool {
+        matches!(self, Self::TorchRows | Self::TorchStep)
+    }
 }
 
 /// The schema of a parameters struct: the one source of names, types, defaults, ranges and documentation.

@@ -170,3 +170,20 @@ fn an_interrupted_run_says_what_it_waits_for() {
         run.stderr
     );
 }
+
+#[test]
+fn several_pipelines_are_checked_at_once() {
+    let project = project();
+    project.write("q.toml", SPEC.replace("stage = \"filter\"", "stage = \"fitler\""));
+    project.write("r.toml", SPEC);
+    let checked = project.pipe(&["check", "p.toml", "q.toml", "r.toml", "none.toml"]);
+    assert_eq!(checked.code, 3);
+    assert_eq!(checked.stdout, "p.toml: 2 steps, nothing wrong\nr.toml: 2 steps, nothing wrong\n");
+    assert!(checked.stderr.contains("did you mean `filter`?") && checked.stderr.contains("none.toml"));
+    let json: serde_json::Value =
+        serde_json::from_str(&project.pipe(&["check", "p.toml", "q.toml", "--json"]).stdout).unwrap();
+    let all = &json["pipelines"];
+    assert_eq!((&all[0]["spec"], &all[0]["steps"]), (&"p.toml".into(), &2.into()));
+    assert_eq!((&all[1]["spec"], &all[1]["error"]["problems"][0]["line"]), (&"q.toml".into(), &15.into()));
+    assert_eq!(project.pipe(&["check", "p.toml", "r.toml"]).code, 0);
+}

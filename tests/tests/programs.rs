@@ -113,3 +113,29 @@ fn nothing_outlives_a_kill_of_an_outer_pipe() {
     drop(run);
     assert_eq!(wait_for(0, seconds, END), 0);
 }
+
+#[test]
+fn programs_that_need_the_gpu_run_one_after_another() {
+    let project = Project::empty();
+    let step = |name: &str, gpu: u32| {
+        format!(
+            "[steps.{name}]\nstage = \"command\"\nrun = [\"sh\", \"-c\", \"date +%s%N > {{out}}/made/from; sleep 0.4; date +%s%N > {{out}}/made/to; : {name}\"]\n\
+             outputs = {{ made = \"files\" }}\nresources = {{ cpu = 0, gpu = {gpu} }}\n"
+        )
+    };
+    let overlap = |gpu: u32| {
+        project.write(
+            "p.toml",
+            format!("name = \"p\"\n{}{}", step(&format!("a{gpu}"), gpu), step(&format!("b{gpu}"), gpu)),
+        );
+        let _ = project.run(&["p.toml"]);
+        let times = ["a", "b"].map(|name| {
+            let out = format!("{name}{gpu}");
+            assert_eq!(project.pipe(&["export", "p.toml", &out, &out]).code, 0);
+            ["from", "to"]
+                .map(|file| fs::read_to_string(project.path(&out).join(file)).unwrap().trim().parse::<u64>().unwrap())
+        });
+        times[0][0] < times[1][1] && times[1][0] < times[0][1]
+    };
+    assert_eq!((overlap(1), overlap(0)), (false, true));
+}

@@ -21,7 +21,8 @@ use crate::{exit, text};
 /// Runs a pipeline.
 pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     let mut session = Session::with_worker(&args.target.spec, args.worker.clone(), args.threads)?;
-    let wanted = session.graph.select(&args.target.steps)?;
+    let anew = session.graph.named(&args.force)?;
+    let wanted = wanted(args, &session.graph)?;
     let missing = session.look(|context| run::missing_credentials(&session.graph, &wanted, context))?;
     if !missing.is_empty() {
         return Err(SpecError::wrong(missing).into());
@@ -42,7 +43,7 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
         let logs = session.store.runs();
         let events = Events::new(&reporter, &logs, &run_name::begin(&logs)).with_origin(origin);
         let context = session.context(&events, args.keep_going);
-        run::run(&session.graph, &wanted, &Context { locked: lock.held_to(), ..context })
+        run::run_anew(&session.graph, &wanted, &anew, &Context { locked: lock.held_to(), ..context })
     };
     drop(reporter);
     session.save_index();
@@ -55,6 +56,14 @@ pub fn run(args: &RunArgs, json: bool) -> Result<u8, CliError> {
     // Freed with the process.
     std::mem::forget(summary);
     Ok(code)
+}
+
+/// The steps that are to be done, and those they need: all, or those named, and those forced.
+fn wanted(args: &RunArgs, graph: &Graph) -> Result<Vec<bool>, SpecError> {
+    match args.target.steps.as_slice() {
+        [] => graph.select(&[]),
+        named => graph.select(&[named, &args.force].concat()),
+    }
 }
 
 /// The steps whose pins are asked for anew, with those they need; all where `--refresh` names none.

@@ -2,6 +2,7 @@
 
 use pipe_engine::event::{RowCounts, StepReport};
 use pipe_engine::problem::{Failure, FailureClass};
+use pipe_engine::run::Difference;
 
 use crate::text;
 
@@ -16,7 +17,19 @@ pub fn done(report: &StepReport) -> String {
         words.push_str(&left_out("dropped", &rows.dropped));
         words.push_str(&left_out("FAILED", &rows.failed));
     }
+    if let Some(differences) = &report.again {
+        words.push_str(&again(differences));
+    }
     words
+}
+
+/// Whether what was done again gave the same.
+fn again(differences: &[Difference]) -> String {
+    if differences.is_empty() {
+        return "; gave the same as before".to_owned();
+    }
+    let told: Vec<String> = differences.iter().map(|one| format!("{} {}", one.what, one.how)).collect();
+    format!("; DIFFERS from before: {}", told.join("; "))
 }
 
 /// `12 of 400`; nothing where the end is not known.

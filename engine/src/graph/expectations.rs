@@ -7,7 +7,7 @@ use super::check::Checker;
 use crate::expression::{Fault, Mistake, Type, Wanted};
 use crate::problem::{Problem, nearest};
 use crate::spec::StepSpec;
-use crate::stage::{DATASET, Execute, METRICS};
+use crate::stage::{DATASET, METRICS};
 
 /// What a step tells of itself.
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl Told {
         if metrics.len() == 1 {
             told.names.extend(["metrics", "scores"].map(|name| (name.to_owned(), Type::Any)));
         }
-        told.open |= matches!(step.stage.execute, Execute::TorchRows | Execute::TorchStep);
+        told.open |= step.stage.execute.is_torch();
         told.names.insert("seconds".to_owned(), Type::Float);
         if counts_rows(step) {
             let counts = ["total", "kept", "dropped", "failed"].map(|name| (name.to_owned(), Type::Int));

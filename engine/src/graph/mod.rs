@@ -119,7 +119,21 @@ impl Graph {
     /// # Errors
     /// When there is no step of that name.
     pub fn select(&self, names: &[String]) -> Result<Vec<bool>, SpecError> {
-        let mut wanted = vec![names.is_empty(); self.steps.len()];
+        let mut wanted = if names.is_empty() { vec![true; self.steps.len()] } else { self.named(names)? };
+        for at in (0..self.steps.len()).rev() {
+            if wanted[at] {
+                self.steps[at].upstream().for_each(|from| wanted[from] = true);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// The steps named and no others, as a mask. A name without brackets means every instance of the step's matrix.
+    ///
+    /// # Errors
+    /// When there is no step of that name.
+    pub fn named(&self, names: &[String]) -> Result<Vec<bool>, SpecError> {
+        let mut named = vec![false; self.steps.len()];
         let places: HashMap<&str, usize> =
             self.steps.iter().enumerate().map(|(at, step)| (step.name.as_str(), at)).collect();
         for name in names {
@@ -136,14 +150,9 @@ impl Graph {
             if let (true, Some(one)) = (found.is_empty(), instances.first()) {
                 return Err(self.not_there(&one.name));
             }
-            found.into_iter().for_each(|at| wanted[at] = true);
+            found.into_iter().for_each(|at| named[at] = true);
         }
-        for at in (0..self.steps.len()).rev() {
-            if wanted[at] {
-                self.steps[at].upstream().for_each(|from| wanted[from] = true);
-            }
-        }
-        Ok(wanted)
+        Ok(named)
     }
 
     /// The one step that `STEP` or `STEP.PORT` names, and the port.

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use pipe_cache::{Digest, Fields, Store};
 use serde::Serialize;
 
+use super::differ::{self, Difference};
 use super::executor::Executor;
 use super::rows::cell_of;
 use super::{Context, Found, Quiet, find_all, step as whole, transform};
-use crate::artifact::{Chunk, ID, Manifest, store_failure};
+use crate::artifact::{Chunk, ID, store_failure};
 use crate::cell::{Cell, Row};
 use crate::column::Column;
 use crate::dataset::{load_column, locate};
@@ -58,15 +59,6 @@ pub struct Again {
     pub differences: Vec<Difference>,
     /// Why it was not done again.
     pub skipped: Option<String>,
-}
-
-/// Something that came out another way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// The row or output.
-    pub what: String,
-    /// How it differs.
-    pub how: String,
 }
 
 /// Differences told of a step, at most.
@@ -366,24 +358,11 @@ fn step_again(
         if other != Some(digest) {
             let how = other.map_or_else(
                 || "is not given".to_owned(),
-                |other| how_artifacts_differ(digest, store, other, aside.store),
+                |other| differ::artifacts(digest, store, other, aside.store),
             );
             result.differ = 1;
             result.differences.push(Difference { what: name.trim_start_matches(transform::DELTA).to_owned(), how });
         }
     }
     Ok(())
-}
-
-/// The files that differ, where both are directories of files.
-fn how_artifacts_differ(then: &Digest, store: &Store, now: &Digest, aside: &Store) -> String {
-    let digests = format!("was {}, is {}", then.short(), now.short());
-    let (Ok(Manifest::Files(then)), Ok(Manifest::Files(now))) =
-        (Manifest::load(store, then), Manifest::load(aside, now))
-    else {
-        return digests;
-    };
-    let names: BTreeSet<&String> = then.files.keys().chain(now.files.keys()).collect();
-    let differ = names.into_iter().filter(|name| then.files.get(*name) != now.files.get(*name));
-    format!("{digests}: other {}", differ.cloned().collect::<Vec<_>>().join(", "))
 }

@@ -38,6 +38,8 @@ pub struct Prepared {
     pub inputs: Vec<Artifact>,
     /// The steps that led here.
     pub lineage: Vec<Ancestor>,
+    /// Whether it executes although its result is recorded: nothing remembered counts then, and what it gives takes that one's place.
+    pub anew: bool,
 }
 
 impl Prepared {
@@ -74,7 +76,7 @@ pub fn prepare(step: &Step, inputs: &[Artifact], lineage: Vec<Ancestor>, device:
     }
     let transforms = step.stage.execute.transforms();
     let row_recipe = if transforms { row_recipe(step, inputs, device) } else { String::new() };
-    Prepared { key: recipe::key(&recipe), recipe, row_recipe, inputs: inputs.to_vec(), lineage }
+    Prepared { key: recipe::key(&recipe), recipe, row_recipe, inputs: inputs.to_vec(), lineage, anew: false }
 }
 
 /// The recipe of the rows of a row or table step.

@@ -3,6 +3,7 @@
 mod again;
 mod ask;
 mod credentials;
+mod differ;
 pub(crate) mod evaluate;
 mod executor;
 mod find;
@@ -37,9 +38,10 @@ use crate::source::Credentials;
 use crate::worker::client::{Cancel, Workers};
 use schedule::Scheduler;
 
-pub use again::{Again, Difference, Sample, Size, again};
+pub use again::{Again, Sample, Size, again};
 pub use ask::{Answers, Pinned, ask};
 pub use credentials::missing_credentials;
+pub use differ::Difference;
 pub(crate) use evaluate::BOOKKEEPING;
 pub use evaluate::{Evaluation, Prepared};
 pub use find::{Found, Standing, examine, find_all, survey};
@@ -136,6 +138,13 @@ impl Summary {
 /// Runs the steps of `wanted` (a mask over the graph's steps).
 #[must_use]
 pub fn run(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Summary {
+    run_anew(graph, wanted, &vec![false; graph.steps.len()], context)
+}
+
+/// The same; the steps of `anew` execute although their results are there, with nothing remembered. What they give takes the place of
+/// what was recorded, and is compared with it.
+#[must_use]
+pub fn run_anew(graph: &Graph, wanted: &[bool], anew: &[bool], context: &Context<'_>) -> Summary {
     let started = Instant::now();
     let steps =
         graph.steps.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(step, _)| step.name.clone()).collect();
@@ -145,7 +154,7 @@ pub fn run(graph: &Graph, wanted: &[bool], context: &Context<'_>) -> Summary {
         steps,
         origin: Box::new(context.events.origin().clone()),
     });
-    let mut scheduler = Scheduler::new(graph, wanted, context);
+    let mut scheduler = Scheduler::new(graph, wanted, anew, context);
     scheduler.run();
     let mut summary = scheduler.summary();
     if let Err(failure) = context.store.finish().map_err(store_failure) {

@@ -16,7 +16,7 @@ use super::evaluate::{self, Evaluation, Prepared};
 use super::queue::Queue;
 use super::room::Room;
 use super::waits::Waits;
-use super::{Artifact, Context, DELTA, StepResult, Summary, judge, step};
+use super::{Artifact, Context, DELTA, StepResult, Summary, differ, judge, step};
 use crate::artifact::store_failure;
 use crate::event::Event;
 use crate::graph::{Graph, Step};
@@ -70,12 +70,16 @@ pub(super) struct Scheduler<'a> {
     /// Steps to be tried again, by when; with why they failed.
     later: BTreeMap<(Instant, usize), Failure>,
     failures: Vec<(String, Failure)>,
+    /// Steps that are to execute although their results are there.
+    anew: Vec<bool>,
+    /// What was recorded of those that do.
+    before: BTreeMap<usize, Box<StepResult>>,
     /// Whether it was told that the run is stopping.
     stopping: bool,
 }
 
 impl<'a> Scheduler<'a> {
-    pub(super) fn new(graph: &'a Graph, wanted: &[bool], context: &'a Context<'a>) -> Self {
+    pub(super) fn new(graph: &'a Graph, wanted: &[bool], anew: &[bool], context: &'a Context<'a>) -> Self {
         Self {
             graph,
             context,
@@ -88,6 +92,8 @@ impl<'a> Scheduler<'a> {
             tries: vec![0; graph.steps.len()],
             later: BTreeMap::new(),
             failures: Vec::new(),
+            anew: anew.to_vec(),
+            before: BTreeMap::new(),
             stopping: false,
         }
     }
@@ -186,14 +192,23 @@ impl<'a> Scheduler<'a> {
     fn settle(&mut self, at: usize, evaluated: Result<Evaluation, Failure>) {
         let step = &self.graph.steps[at];
         match evaluated.and_then(|found| self.keep_to_lock(step, &found).map(|()| found)) {
-            Ok(Evaluation::Hit(result)) => self.done(at, result),
-            Ok(Evaluation::Miss(prepared)) => {
-                if !self.lacks_input(at) {
-                    self.states[at] = State::Ready(prepared);
-                    self.queue.push(at, step.settings.resources);
-                }
+            Ok(Evaluation::Hit(result)) if self.anew[at] => {
+                self.before.insert(at, result);
+                let device = &self.context.workers.setup().device;
+                let prepared = evaluate::prepare(step, &self.inputs(step), self.lineage(at), device);
+                self.ready(at, Box::new(Prepared { anew: true, ..prepared }));
             }
+            Ok(Evaluation::Hit(result)) => self.done(at, result),
+            Ok(Evaluation::Miss(prepared)) => self.ready(at, prepared),
             Err(failure) => self.fail(at, failure),
+        }
+    }
+
+    /// A step is to execute, if its inputs are still there.
+    fn ready(&mut self, at: usize, prepared: Box<Prepared>) {
+        if !self.lacks_input(at) {
+            self.states[at] = State::Ready(prepared);
+            self.queue.push(at, self.graph.steps[at].settings.resources);
         }
     }
 
@@ -262,6 +277,10 @@ impl<'a> Scheduler<'a> {
                 key: prepared.key,
             });
             scope.spawn(move || {
+                // The memory of the GPU is for this step, not for a model that waits.
+                if step.settings.resources.device && !step.stage.execute.is_torch() {
+                    context.workers.rest();
+                }
                 let result = room.check(step, context.store).and_then(|()| execute(step, *prepared, context));
                 // The scheduler waits for every running step, so it is there to hear.
                 let _ = sender.send((at, result));
@@ -272,7 +291,13 @@ impl<'a> Scheduler<'a> {
     fn finish(&mut self, at: usize, result: Result<StepResult, Failure>) {
         self.queue.end(self.graph.steps[at].settings.resources);
         match result {
-            Ok(result) => self.done(at, Box::new(result)),
+            Ok(mut result) => {
+                self.anew[at] = false;
+                let before = self.before.remove(&at);
+                result.report.again =
+                    before.map(|before| differ::outputs(&before.outputs, &result.outputs, self.context.store));
+                self.done(at, Box::new(result));
+            }
             Err(failure) if failure.class == FailureClass::Lost && self.heal(at) => {}
             Err(failure) if self.may_pass(at, &failure) => self.try_later(at, failure),
             Err(failure) => self.fail(at, failure),

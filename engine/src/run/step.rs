@@ -27,6 +27,9 @@ use crate::step::{Checkpoint, Data, FileSet, Input, Inputs, Sink, StepContext, S
 pub(super) fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) -> Result<StepResult, Failure> {
     let started = Instant::now();
     let sink = StepSink::new(step, prepared.key, context);
+    if prepared.anew && step.stage.execute.transforms() {
+        context.store.memory(&prepared.memory()).map_err(store_failure)?.let_go();
+    }
     let done = perform(step, &prepared, context, &sink).map_err(|failure| sink.explain(failure))?;
     let seconds = started.elapsed().as_secs_f64();
     let mut measures = sink.measures();
@@ -43,6 +46,9 @@ pub(super) fn execute(step: &Step, prepared: Prepared, context: &Context<'_>) ->
             .ok_or_else(|| Failure::transient("what the step wrote is gone from the store").help("run again"))?,
     };
     if !done.unfinished {
+        if prepared.anew {
+            context.store.forget(&prepared.key);
+        }
         context.store.record(record);
         context.store.clear_checkpoints(&prepared.key);
     }

@@ -90,6 +90,10 @@ pub struct ResourceSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 65_536))]
     pub net: Option<u32>,
+    /// 1 for a program that computes on the GPU: then no other such step and none with tensors runs beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1))]
+    pub gpu: Option<u32>,
     /// Memory, as `"8GB"`, `"512MiB"` or a number of bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
@@ -170,6 +174,12 @@ impl StepSettings {
         let given = &self.resources;
         settings.resources.cpu = given.cpu.unwrap_or(stage.cpu);
         settings.resources.net = given.net.unwrap_or(stage.net);
+        settings.resources.device = stage.device || given.gpu == Some(1);
+        if stage.device && given.gpu == Some(0) {
+            let problem =
+                Problem::param("resources.gpu", "`resources.gpu` is 0, and steps with tensors share the device");
+            wrong.push(problem.help("leave it out"));
+        }
         let memory = given.memory.as_ref().map(bytes).transpose();
         memory.map_or_else(
             |problem| wrong.push(problem),
@@ -328,6 +338,19 @@ mod tests {
         let settings = resolved(&given).unwrap();
         assert_eq!(settings.timeout, Some(Duration::from_millis(1500)));
         assert_eq!((settings.max_failed_rows, settings.resources.memory), (Some(RowLimit::Count(10)), 512 << 20));
+    }
+
+    #[test]
+    fn a_program_may_need_the_gpu() {
+        let gpu = |gpu: u32| StepSettings::read(&json!({ "resources": { "gpu": gpu } })).unwrap();
+        assert_eq!(
+            gpu(1).resolve(Resources::ONE_CORE).unwrap().resources,
+            Resources { device: true, ..Resources::ONE_CORE }
+        );
+        assert_eq!(gpu(0).resolve(Resources::ONE_CORE).unwrap().resources, Resources::ONE_CORE);
+        assert_eq!(gpu(1).resolve(Resources::DEVICE).unwrap().resources, Resources::DEVICE);
+        assert!(gpu(0).resolve(Resources::DEVICE).is_err());
+        assert!(StepSettings::read(&json!({ "resources": { "gpu": 2 } })).is_err());
     }
 
     #[test]

@@ -54,6 +54,13 @@ impl Workers {
         &self.setup
     }
 
+    /// Ends a worker that waits for work, so that it holds no memory; the next use starts another. One at work goes on.
+    pub fn rest(&self) {
+        if let Ok(mut current) = self.current.try_lock() {
+            *current = None;
+        }
+    }
+
     /// Executes a whole step.
     ///
     /// # Errors

@@ -219,12 +219,12 @@ impl<'a> Collector<'a> {
             }
             let needed: Vec<Entry> =
                 pack.entries.values().filter(|entry| keep.objects.contains(&entry.digest)).copied().collect();
-            let needed_bytes: u64 = needed.iter().map(|entry| entry.len).sum();
+            let needed_bytes = bytes_of(&needed);
             if pack.entries.is_empty() {
                 self.remove_pack(&pack, &mut swept.leftovers);
             } else if needed.is_empty() {
                 self.remove_pack(&pack, &mut swept.packs);
-            } else if pack.file.len > 2 * needed_bytes {
+            } else if pack.file.len > needed_bytes.saturating_mul(2) {
                 rewrite.push((pack, needed));
             }
         }
@@ -244,9 +244,7 @@ impl<'a> Collector<'a> {
 
     /// Puts what is needed of several packs into a new one, makes it durable, then removes them.
     fn rewrite(&self, packs: &[(Pack, Vec<Entry>)], swept: &mut Swept) -> Result<(), StoreError> {
-        let freed = |(pack, needed): &(Pack, Vec<Entry>)| {
-            pack.file.len.saturating_sub(needed.iter().map(|entry| entry.len).sum::<u64>())
-        };
+        let freed = |(pack, needed): &(Pack, Vec<Entry>)| pack.file.len.saturating_sub(bytes_of(needed));
         if packs.is_empty() {
             return Ok(());
         }
@@ -300,6 +298,11 @@ impl<'a> Collector<'a> {
         publication.remove_asides();
         Ok(())
     }
+}
+
+/// Bytes of packed objects; a damaged index may tell any length.
+fn bytes_of(entries: &[Entry]) -> u64 {
+    entries.iter().fold(0, |bytes, entry| bytes.saturating_add(entry.len))
 }
 
 /// A file that belongs to another user may only be renamed. Whoever made one of that name meanwhile made the same, or as good a record.

@@ -21,7 +21,7 @@ use crate::cores::map_many;
 use crate::hash::hash;
 use crate::store::lock;
 
-const FORMAT: &[u8] = b"stat-index/2\n";
+const FORMAT: &[u8] = b"stat-index/3\n";
 /// A file touched less than this before it was read is read again next time. Covers file systems with one-second
 /// and FAT's two-second times.
 const RACY: i64 = 2_000_000_000;
@@ -158,7 +158,8 @@ impl StatIndex {
         if !self.dirty.swap(false, std::sync::atomic::Ordering::Relaxed) {
             return Ok(());
         }
-        let bytes = postcard::to_extend(&*self.entries(), FORMAT.to_vec()).map_err(io::Error::other)?;
+        let entries = postcard::to_stdvec(&*self.entries()).map_err(io::Error::other)?;
+        let bytes = [FORMAT, Digest::of(&entries).bytes(), &entries].concat();
         let aside = file.with_extension(format!("{}.tmp", std::process::id()));
         fs::write(&aside, bytes)?;
         fs::rename(&aside, file)
@@ -185,9 +186,13 @@ impl StatIndex {
     }
 }
 
-/// What is kept; nothing, if that is damaged.
+/// What is kept; nothing, if that is damaged: a digest with a wrong bit would be taken for that of the file.
 fn decode(bytes: &[u8]) -> Entries {
-    bytes.strip_prefix(FORMAT).and_then(|body| postcard::from_bytes(body).ok()).unwrap_or_default()
+    let whole = || {
+        let (check, entries) = bytes.strip_prefix(FORMAT)?.split_first_chunk()?;
+        (Digest::from_bytes(*check) == Digest::of(entries)).then(|| postcard::from_bytes(entries).ok())?
+    };
+    whole().unwrap_or_default()
 }
 
 /// Where this process is; where that cannot be told, relative paths are as good.
@@ -246,5 +251,21 @@ mod tests {
         assert_eq!(StatIndex::open(&kept).digest(&path).unwrap().digest, digest);
         fs::write(&kept, b"damaged").unwrap();
         assert_eq!(StatIndex::open(&kept).digest(&path).unwrap().digest, Digest::of(b"one"));
+    }
+
+    #[test]
+    fn a_flipped_bit_never_gives_a_wrong_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = dir.path().join("index");
+        let index = StatIndex::open(&kept);
+        index.digest(Path::new(env!("CARGO_MANIFEST_PATH"))).unwrap();
+        index.save().unwrap();
+        let bytes = fs::read(&kept).unwrap();
+        assert_eq!(decode(&bytes).len(), 1);
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(decode(&damaged).is_empty(), "byte {at}");
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Checking a store: every byte against the digest that names it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::damage::is_damage;
 use crate::error::{Context, StoreError};
 use crate::hash::hash;
 use crate::inventory::{fanned, files, list_names};
@@ -193,14 +194,17 @@ fn packed(index: &Path) -> Vec<Part> {
         _ => return Vec::new(),
     };
     entries.sort_by_key(|entry| entry.offset);
+    // A damaged index may tell any length; what is read is never more than there is.
+    let pack_len = fs::metadata(&pack).map_or(0, |meta| meta.len());
     let mut parts: Vec<Part> = Vec::new();
     for entry in entries {
+        let to_read = entry.len.min(pack_len);
         match parts.last_mut() {
             Some(Part { what: What::Packed(some), len, .. }) if *len < STRETCH => {
                 some.push(entry);
-                *len += entry.len;
+                *len += to_read;
             }
-            _ => parts.push(Part { what: What::Packed(vec![entry]), path: pack.clone(), len: entry.len }),
+            _ => parts.push(Part { what: What::Packed(vec![entry]), path: pack.clone(), len: to_read }),
         }
     }
     parts
@@ -211,12 +215,12 @@ fn check_packed(pack: &Path, entries: &[Entry]) -> Result<Vec<Damage>, StoreErro
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => file.context("open", pack)?,
     };
-    let mut damage = Vec::new();
+    let (mut damage, path, len) = (Vec::new(), Arc::<Path>::from(pack), file.metadata().context("read", pack)?.len());
     for entry in entries {
-        let mut bytes = vec![0; usize::try_from(entry.len).unwrap_or(0)];
-        let whole = match file.read_exact_at(&mut bytes, entry.offset) {
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => false,
-            read => read.context("read", pack).map(|()| Digest::of(&bytes) == entry.digest)?,
+        let blob = Blob { digest: entry.digest, path: path.clone(), offset: entry.offset, len: entry.len };
+        let whole = match blob.read_from(&file, len) {
+            Err(error) if is_damage(&error) => false,
+            read => read.context("read", pack).map(|_| true)?,
         };
         if !whole {
             let (what, path) = (Damaged::Object, pack.to_owned());
@@ -231,5 +235,30 @@ fn digest_of(path: &Path) -> Result<Option<Digest>, StoreError> {
     match File::open(path).and_then(|file| hash(&file)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         hashed => hashed.context("read", path).map(|(digest, _)| Some(digest)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::index_bytes;
+
+    #[test]
+    fn an_index_that_tells_any_length_is_damage_and_takes_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let digest = store.put(b"packed").unwrap();
+        store.finish().unwrap();
+        let index = index_files(&dir.path().join("packs")).unwrap().remove(0);
+        let place = Index::open(&index).unwrap().unwrap().entries().next().unwrap();
+        for (offset, len) in [(0, u64::MAX), (u64::MAX, 1), (1 << 62, 1 << 62), (0, place.len + 1), (1, place.len - 1)]
+        {
+            fs::remove_file(&index).unwrap();
+            fs::write(&index, index_bytes(&mut [Entry { digest, offset, len }, place])).unwrap();
+            let parts = store.parts().unwrap();
+            assert!(parts.iter().map(Part::len).sum::<u64>() <= 2 * place.len);
+            let damage: Vec<Damage> = parts.iter().flat_map(|part| store.check(part).unwrap()).collect();
+            assert_eq!(damage.iter().map(|one| one.object).collect::<Vec<_>>(), [Some(digest)], "{offset} {len}");
+        }
     }
 }

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use pipe_engine::verify::Size;
+
+use crate::complete;
+use crate::values::{device, name_value, pin, sample, size, threads};
 
 /// Declarative pipelines for datasets and fine-tuned models: does only the work that is not already done.
 #[derive(Parser)]
@@ -51,7 +55,7 @@ pub enum Command {
     New(NewArgs),
     /// Print a JSON schema of pipeline files, for editors.
     Schema,
-    /// Print what a shell needs to complete commands and flags: `source <(pipe completions bash)`.
+    /// Print what a shell needs to complete commands, flags and names of steps: `source <(pipe completions bash)`.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -66,10 +70,10 @@ pub struct SpecArgs {
     /// The pipeline file.
     pub spec: PathBuf,
     /// Replace parameters by those of a profile.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::profiles))]
     pub profile: Option<String>,
     /// Replace a parameter, as `--set size=64`; may be given several times.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = name_value)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_value, add = ArgValueCompleter::new(complete::parameters))]
     pub set: Vec<(String, String)>,
     /// The store [default: $PIPE_STORE, else .pipe beside the pipeline].
     #[arg(long, value_name = "DIR")]
@@ -105,7 +109,7 @@ pub struct TargetArgs {
     #[command(flatten)]
     pub spec: SpecArgs,
     /// Only these steps and what they need.
-    #[arg(value_name = "STEP")]
+    #[arg(value_name = "STEP", add = ArgValueCompleter::new(complete::steps))]
     pub steps: Vec<String>,
 }
 
@@ -123,7 +127,7 @@ pub struct RunArgs {
     pub refresh: Option<Vec<String>>,
     /// Execute STEP although its result is there, and say whether it gives the same; may be given several times. What it gives takes
     /// the place of what was recorded.
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", add = ArgValueCompleter::new(complete::steps))]
     pub force: Vec<String>,
     /// After a failure go on with the steps that do not depend on it.
     #[arg(long)]
@@ -143,7 +147,7 @@ pub struct ShowArgs {
     #[command(flatten)]
     pub spec: SpecArgs,
     /// The step, with a port where it has several outputs: STEP or STEP.PORT. Without one: every step.
-    #[arg(value_name = "STEP[.PORT]")]
+    #[arg(value_name = "STEP[.PORT]", add = ArgValueCompleter::new(complete::steps))]
     pub step: Option<String>,
     /// Show the row with this id.
     #[arg(long, value_name = "ID", requires = "step")]
@@ -163,7 +167,7 @@ pub struct ExportArgs {
     #[command(flatten)]
     pub spec: SpecArgs,
     /// The step, with a port where it has several outputs.
-    #[arg(value_name = "STEP[.PORT]")]
+    #[arg(value_name = "STEP[.PORT]", add = ArgValueCompleter::new(complete::steps))]
     pub step: String,
     /// The directory to make; one that is there must be empty.
     pub directory: PathBuf,
@@ -220,7 +224,7 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub spec: SpecArgs,
     /// The step.
-    #[arg(value_name = "STEP")]
+    #[arg(value_name = "STEP", add = ArgValueCompleter::new(complete::steps))]
     pub step: String,
 }
 
@@ -382,74 +386,4 @@ pub struct VerifyArgs {
     /// Try out what the file system of the store can do, and say what is safe there.
     #[arg(long, conflicts_with_all = ["repair", "sample"])]
     pub store_probe: bool,
-}
-
-/// Bytes, as `20GB`, `1.5 TB` or a number of bytes.
-fn size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor = match unit.trim().to_ascii_uppercase().as_str() {
-        "" | "B" => 1.0,
-        "KB" | "K" => 1e3,
-        "MB" | "M" => 1e6,
-        "GB" | "G" => 1e9,
-        "TB" | "T" => 1e12,
-        _ => return Err("expected a size such as 20GB; units are B, kB, MB, GB, TB".to_owned()),
-    };
-    let number: f64 = number.parse().map_err(|_| "expected a size such as 20GB".to_owned())?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; bytes below 2⁵³")]
-    let bytes = (number * factor).round() as u64;
-    Ok(bytes)
-}
-
-fn sample(text: &str) -> Result<Size, String> {
-    const EXPECTED: &str = "expected a number of rows such as 100, or a share such as 1%";
-    match text.strip_suffix('%') {
-        Some(share) => match share.trim().parse::<f64>() {
-            Ok(share) if share > 0.0 && share <= 100.0 => Ok(Size::Share(share / 100.0)),
-            _ => Err(EXPECTED.to_owned()),
-        },
-        None => match text.parse() {
-            Ok(count) if count > 0 => Ok(Size::Count(count)),
-            _ => Err(EXPECTED.to_owned()),
-        },
-    }
-}
-
-fn pin(text: &str) -> Result<(String, String), String> {
-    let (name, run) = name_value(text).map_err(|_| "write NAME=RUN".to_owned())?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.starts_with('.') || !name.chars().all(plain) {
-        return Err("a pin is named with letters, digits, `.`, `_` and `-`".to_owned());
-    }
-    Ok((name, run))
-}
-
-fn name_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
-        Some((_, value)) => Err(format!("there is no name before `=`: write NAME={value}")),
-        None => Err(format!("there is no `=`: write {text}=VALUE")),
-    }
-}
-
-fn threads(text: &str) -> Result<usize, String> {
-    // More than the largest machines have; libtorch would try to start them all.
-    const MOST: usize = 1024;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    match text.parse() {
-        Ok(threads @ 1..=MOST) => Ok(threads),
-        _ => Err(format!(
-            "expected a number from 1 to {MOST}; this machine has {cores} cores, which are taken by default"
-        )),
-    }
-}
-
-fn device(text: &str) -> Result<String, String> {
-    let numbered = text.strip_prefix("cuda:").is_some_and(|n| n.parse::<u8>().is_ok());
-    if numbered || ["auto", "cpu", "cuda"].contains(&text) {
-        return Ok(text.to_owned());
-    }
-    Err("expected auto, cpu, cuda or cuda:N".to_owned())
 }

@@ -3,6 +3,7 @@
 mod args;
 mod changes;
 mod commands;
+mod complete;
 mod error;
 mod exit;
 mod formats;
@@ -12,6 +13,7 @@ mod report;
 mod session;
 mod shown;
 mod text;
+mod values;
 
 use std::process::ExitCode;
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     if let Some(code) = commands::guard::asked() {
         return ExitCode::from(code);
     }
+    complete::answer();
     let cli = Cli::parse();
     if matches!(cli.command, Command::Verify(_) | Command::Export(_)) {
         interrupt::in_order();

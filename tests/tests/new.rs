@@ -46,6 +46,32 @@ fn shells_complete_the_commands() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = Project::empty().pipe(&["completions", shell]);
         assert_eq!(script.code, 0, "{}", script.stderr);
-        assert!(script.stdout.contains("explain") && !script.stdout.contains("guard"), "{shell}");
+        assert!(script.stdout.contains("PIPE_COMPLETE"), "{shell}");
     }
+}
+
+/// What the shell is told to complete the last of these words to.
+fn completed(project: &Project, words: &[&str]) -> Vec<String> {
+    let mut command = project.command(&[&["--", "pipe"], words].concat());
+    let index = words.len().to_string();
+    command.env("PIPE_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index).env("_CLAP_IFS", "\n");
+    let answer = project.finish(command.spawn().unwrap());
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    answer.stdout.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn names_of_a_pipeline_are_completed() {
+    let project = Project::small();
+    let matrix = "[profiles.large]\nsize = 16\n\n[steps.made]\nstage = \"resize\"\ninputs = { images = \"clean\" }\nmatrix = { s = [4, 8] }\nsize = \"${s}\"\n";
+    project.write("p.toml", pipe_tests::SMALL.to_owned() + "\n" + matrix);
+    let of = |words: &[&str]| completed(&project, words);
+    assert_eq!(of(&["run", "p.toml", "t"]), ["thumbnails", "texts"]);
+    assert_eq!(of(&["show", "p.toml", "made["]), ["made[s=4]", "made[s=8]"]);
+    assert_eq!(of(&["run", "p.toml", "--force", "c"]), ["clean"]);
+    assert_eq!(of(&["plan", "p.toml", "--profile", ""]), ["large"]);
+    assert_eq!(of(&["plan", "p.toml", "--set", "s"]), ["size="]);
+    let commands = of(&[""]);
+    assert!(commands.contains(&"explain".to_owned()) && !commands.contains(&"guard".to_owned()), "{commands:?}");
+    assert!(of(&["run", "p"]).contains(&"p.toml".to_owned()));
 }

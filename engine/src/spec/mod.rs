@@ -49,6 +49,8 @@ pub struct Spec {
     pub params: Map<String, Value>,
     /// The profile in use.
     pub profile: Option<String>,
+    /// The names of all profiles.
+    pub profiles: Vec<String>,
     /// Steps in the order they are written, those of a matrix one by one.
     pub steps: Vec<StepSpec>,
     /// The steps as the file has them, by name.

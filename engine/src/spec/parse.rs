@@ -38,7 +38,9 @@ pub(super) fn parse(text: SpecText, overrides: &Overrides) -> Result<Spec, SpecE
     let steps = parser.steps(top, &params);
     if parser.wrong.is_empty() {
         let (profile, Steps { steps, families, left_out }) = (overrides.profile.clone(), steps);
-        Ok(Spec { name, params, profile, steps, families: Arc::new(families), left_out, text })
+        let profiles = top.get("profiles").and_then(|value| value.get_ref().as_table());
+        let profiles = profiles.into_iter().flatten().map(|(name, _)| name.get_ref().to_string()).collect();
+        Ok(Spec { name, params, profile, profiles, steps, families: Arc::new(families), left_out, text })
     } else {
         Err(SpecError::wrong(parser.wrong))
     }
